@@ -6,11 +6,13 @@ and looks at the noise of the one that the run made. What it finds is private.
 
 from pathlib import Path
 
+from torch import Tensor
+
 from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
 from gan.plans import gan_plan
 from gan.private.embedding import public_features
 from gan.settings.train import TrainGanSettings
-from gan.train import SUMS_FILE, protected_examples
+from gan.train import SUMS_FILE, protected_examples, with_directions
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings
 from synthdp.data.dataset import open_dataset
@@ -45,7 +47,7 @@ def run_audit(settings: AuditSettings) -> Path:
         patients = open_dataset(asked.data)
         broken = broken_records(settings.run, statement, asked.privacy.delta, patients)
         subject = subject_of(settings.run, asked)
-        released = load_weights(settings.run / "private" / SUMS_FILE)["sums"]
+        released = _released(settings.run)["sums"]
         broken += broken_release(subject, released, settings.false_alarms / CHECKS)
         return attack(subject, settings, broken), subject.audited
 
@@ -82,11 +84,18 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
     assert settings.embedding is not None  # TrainGanSettings asks for it
     device = chosen_device(settings.device)
     examples, units = protected_examples(plan, settings.size_px)
+    features = public_features(settings.embedding, settings.size_px, device)
     return EmbeddingSubject.of(
-        public_features(settings.embedding, settings.size_px, device),
+        with_directions(features, _released(run)),
         examples,
         units,
         mechanism=mechanism,
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,
+        shares=plan.public_shares,
     )
+
+
+def _released(run: Path) -> dict[str, Tensor]:
+    """What the run released, and the directions that it lies along, if any."""
+    return load_weights(run / "private" / SUMS_FILE)

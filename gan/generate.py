@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan.library.generator import Generator
-from gan.package.conditions import attribute_cells
+from gan.package.conditions import Conditions, attribute_cells
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
 from gan.settings.finished import GenerateSettings
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.looks.sameness import compared_rows, sameness
-from synthdp.data.manifest.classes import class_words
 from synthdp.data.writer import DatasetWriter, create_dataset, holds_dataset
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import progress
@@ -56,11 +55,9 @@ def run_generate(settings: GenerateSettings) -> Path:
         handled((SIGTERM,), interrupt),
         create_dataset(settings.out, plan.info) as writer,
     ):
-        seen = _draw(settings, generator, writer)
+        seen = _draw(settings, generator, plan.drawn, writer)
         warnings = sameness(seen.compared, seen.classes).findings
-        names = class_words(plan.info.targets[0])
-        shown = dict(zip(names, seen.shown, strict=True))
-        writer.show(CONTACT_SHEET_FILE, contact_sheet(shown))
+        writer.show(CONTACT_SHEET_FILE, contact_sheet(seen.shown))
         writer.describe(_card(settings, plan, warnings))
         writer.note(INPUTS_FILE.name, as_json(inputs))
     for finding in warnings:
@@ -83,7 +80,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str
         classes = f"{settings.count:,} with findings ({', '.join(targets)}) or without"
     description = plan.generator.description
     conditions = description.shape.conditions
-    of_first = f" of {targets[0]}" if len(targets) > 1 else ""
+    either = "either class" if len(targets) == 1 else "each finding, and without any"
     asked = "1 or 0, as the generator was asked for; no reader has looked at the image"
     if len(targets) > 1:
         asked = asked.replace(";", ", empty where it was asked for neither;")
@@ -94,7 +91,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
             f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient. "
-            f"`{CONTACT_SHEET_FILE}` shows some of either class{of_first}, evenly spaced, below "
+            f"`{CONTACT_SHEET_FILE}` shows some of {either}, evenly spaced, below "
             "its name." + "".join(f" **Warning:** {finding}." for finding in warnings)
         ),
         licence=plan.info.licence,
@@ -127,16 +124,17 @@ def label_order(benign: int, malignant: int) -> Tensor:
 @dataclass(frozen=True)
 class _Seen:
     """Images that were kept while a set was written: those compared, with their classes, and those
-    shown, by class."""
+    shown, by what stands above them."""
 
     compared: list[NDArray[np.uint8]]
     classes: list[float]
-    shown: list[list[NDArray[np.uint8]]]
+    shown: dict[str, list[NDArray[np.uint8]]]
 
 
 def _draw(
     settings: GenerateSettings,
     generator: Generator,
+    drawn: Conditions,
     writer: DatasetWriter,
 ) -> _Seen:
     """Draw the set and write it image by image.
@@ -146,9 +144,7 @@ def _draw(
     """
     conditions = generator.known
     if conditions.findings:
-        labels, attributes = generator.prior_findings(
-            settings.count, settings.seed, settings.findings
-        )
+        labels, attributes = generator.prior_findings(settings.count, settings.seed, drawn)
     else:
         labels = label_order(*settings.class_counts)
         attributes = generator.prior_codes(labels, settings.seed)
@@ -167,9 +163,9 @@ def _draw(
 
     targets = labels.double().reshape(len(labels), -1)
     targets[targets < 0] = float("nan")
-    classes = targets[:, 0].tolist()  # a sheet is sorted by the first target
-    compared, sheet = compared_rows(classes), sheet_rows(classes)
-    wanted, kept = {*compared, *chain.from_iterable(sheet)}, dict[int, NDArray[np.uint8]]()
+    classes = targets[:, 0].tolist()  # of several findings the first
+    compared, sheet = compared_rows(classes), sheet_rows(generator.targets, targets.tolist())
+    wanted, kept = {*compared, *chain.from_iterable(sheet.values())}, dict[int, NDArray[np.uint8]]()
     shown = progress(pixels(), what="generating", total=len(labels), public_unit="images")
     for index, image in enumerate(shown):
         writer.add(
@@ -185,5 +181,5 @@ def _draw(
     return _Seen(
         [kept[index] for index in compared],
         [classes[index] for index in compared],
-        [[kept[index] for index in rows] for rows in sheet],
+        {name: [kept[index] for index in rows] for name, rows in sheet.items()},
     )

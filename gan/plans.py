@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gan.package.conditions import Conditions, read_conditions, read_findings, refuse_other_findings
+from gan.package.conditions import Conditions, read_conditions, read_findings
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.settings.finished import (
@@ -35,6 +36,10 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy
 from synthdp.privacy.promise.statement import Statement, joined_statement, make_statement, passed_on
 from synthdp.privacy.units import Unit
+
+if TYPE_CHECKING:
+    from gan.package.published import PublishedTable
+    from gan.settings.parts import FindingsTable
 
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: A set's manifest is read whole, so that a larger set could be written, but not read.
@@ -78,13 +83,20 @@ class GanPlan:
     conditions: Conditions
     targets: Mapping[str, int]
 
+    @property
+    def public_shares(self) -> tuple[float, ...] | None:
+        """Of several findings how often each is drawn; None of a single target."""
+        return self.conditions.finding_shares or None
+
 
 def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None) -> GanPlan:
     """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
     dataset = open_dataset(settings.data)
     targets = chosen_targets(dataset.info, settings.targets)
-    if settings.method != "adversarial":
+    if settings.method == "dp_discriminator":
         refuse_several(targets, f"method: {settings.method}")
+    elif settings.method == "embedding":
+        _refuse_missing_shares(settings, targets)
     elif settings.arch != "haar":
         refuse_several(targets, f"arch: {settings.arch}")
     # With a promise nothing is refused for who the patients are: that would tell of one of them.
@@ -96,13 +108,16 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     units = tuple(units_of(rows, unit))
     if not promised:
         refuse_missing_classes(dataset.info, rows, targets)
-    conditions = _conditions(settings, rows, targets)
+    table = _published(settings.findings_table, list(targets))
+    conditions = _conditions(settings, rows, targets, table)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
         if not promised:
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
-    ancestors = _ancestors(settings, dataset, conditions, to_come or {})
+    if settings.method == "embedding":
+        _refuse_certain(conditions)
+    ancestors = _ancestors(settings, dataset, conditions, table, to_come or {})
     if settings.method == "adversarial" and unit != "image":
         unit = _unit_without_promise(dataset.info, ancestors)
     steps, sampling_rate, clip_norm = 1, 1.0, 1.0
@@ -130,6 +145,7 @@ def _ancestors(
     settings: TrainGanSettings,
     dataset: Dataset,
     conditions: Conditions,
+    table: "PublishedTable | None",
     to_come: Mapping[Path, Lineage],
 ) -> Lineage:
     """What a generator descends from beside its own training."""
@@ -137,6 +153,8 @@ def _ancestors(
     if settings.init is not None:
         planned = to_come.get(settings.init)
         lineages.append(planned or _init_lineage(settings.init, settings.shape(conditions)))
+    if table is not None:
+        lineages.append(Lineage(public=(table.name,)))
     if settings.method == "embedding":
         assert settings.embedding is not None  # TrainGanSettings asks for it
         lineages.append(_public_lineage(settings.embedding.public))
@@ -144,7 +162,10 @@ def _ancestors(
 
 
 def _conditions(
-    settings: TrainGanSettings, rows: Sequence[Row], targets: Mapping[str, int]
+    settings: TrainGanSettings,
+    rows: Sequence[Row],
+    targets: Mapping[str, int],
+    table: "PublishedTable | None" = None,
 ) -> Conditions:
     """What is known of each row beside the class, or of several findings; and how it is drawn.
 
@@ -153,14 +174,62 @@ def _conditions(
     """
     prior = settings.condition_prior
     if len(targets) > 1:
-        return read_findings(rows, targets, settings.conditions, prior, settings.findings)
+        shares = settings.findings
+        if table is None:
+            return read_findings(rows, targets, settings.conditions, prior, shares)
+        even = dict.fromkeys(targets, 0.5)  # in place of which the table's come
+        return table.drawn_by(read_findings(rows, targets, settings.conditions, prior, even))
     (name, column), *_ = targets.items()
-    if settings.findings is not None:
+    if settings.findings is not None or table is not None:
+        asked = "findings" if table is None else "findings_table"
         raise InputError(
-            f"findings: the generator knows one target, {name}, of which `generate` draws as many "
-            "images with it as without; leave findings out, or name several targets"
+            f"{asked}: the generator knows one target, {name}, of which `generate` draws as many "
+            f"images with it as without; leave {asked} out, or name several targets"
         )
     return read_conditions(rows, settings.conditions, prior, column)
+
+
+def _published(asked: "FindingsTable | None", findings: Sequence[str]) -> "PublishedTable | None":
+    """The published table that findings are drawn by, where one is asked for.
+
+    Raises:
+        InputError: as `read_published`.
+    """
+    if asked is None:
+        return None
+    from gan.package.published import read_published  # noqa: PLC0415 (few ask for a table)
+
+    return read_published(asked, findings)
+
+
+def _refuse_missing_shares(settings: TrainGanSettings, targets: Mapping[str, int]) -> None:
+    """Refuse a private training on several findings that doesn't say how often they are drawn.
+
+    Raises:
+        InputError: with what to set.
+    """
+    if len(targets) > 1 and settings.findings is None and settings.findings_table is None:
+        raise InputError(
+            f"findings: method: embedding draws {len(targets)} findings ({', '.join(targets)}), "
+            "and reads in no patient how often; give a public share for each, as in "
+            f"findings: {{{next(iter(targets))}: 0.1, ...}}, a published findings_table, or name "
+            "one in `targets`"
+        )
+
+
+def _refuse_certain(conditions: Conditions) -> None:
+    """Refuse findings that are drawn always or never: nothing is to be learned of them.
+
+    Raises:
+        InputError: naming them.
+    """
+    shares = zip(conditions.findings, conditions.finding_shares, strict=True)
+    if certain := [name for name, share in shares if share in (0, 1)]:
+        raise InputError(
+            f"findings: {', '.join(certain)}: method: embedding learns how images with a finding "
+            "differ from those without, and draws both; give a share between 0 and 1, or leave it "
+            "out of `targets`"
+        )
 
 
 def _init_lineage(init: Path, shape: TrainedShape) -> Lineage:
@@ -291,11 +360,12 @@ def plan_export(settings: ExportSettings) -> Statement:
 class GeneratePlan:
     """What is decided before anything is drawn.
 
-    facts: name and value of everything that decides the images.
+    facts: name and value of everything that decides the images; drawn: how several findings are.
     """
 
     generator: GeneratorRun
     facts: tuple[tuple[str, str], ...]
+    drawn: Conditions
     info: DatasetInfo
     statement: Statement
 
@@ -320,11 +390,15 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
     """
     generator = open_generator(settings.run)
     description, promise = generator.description, generator.statement
-    settings.refuse_other_classes(description.shape.conditions.findings)
-    if settings.findings is not None:
-        refuse_other_findings(settings.findings, description.targets)
-    facts = _facts(settings, generator)
-    statement = passed_on(promise, subject="data set")
+    known = description.shape.conditions
+    settings.refuse_other_classes(known.findings)
+    table = _published(settings.findings_table, known.findings)
+    drawn = known if settings.findings is None else known.with_shares(settings.findings)
+    if table is not None:
+        drawn = table.drawn_by(known)
+    facts = _facts(settings, generator, table)
+    public = () if table is None else (table.name,)
+    statement = passed_on(promise, subject="data set", public=public)
     info = DatasetInfo(
         name=f"synthetic-{description.data}"[:64],
         kind="synthetic",
@@ -339,16 +413,18 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
         lineage=statement.lineage,
         delta=statement.delta if statement.lineage.releases else None,
     )
-    return GeneratePlan(generator, facts, info, statement)
+    return GeneratePlan(generator, facts, drawn, info, statement)
 
 
-def _facts(settings: GenerateSettings, generator: GeneratorRun) -> tuple[tuple[str, str], ...]:
+def _facts(
+    settings: GenerateSettings, generator: GeneratorRun, table: "PublishedTable | None"
+) -> tuple[tuple[str, str], ...]:
     """Name and value of everything that decides the images, in words that leave the house."""
     description = generator.description
     return (
         ("generator", f"{description.shape.architecture} trained on {description.data}"),
         ("sha256 of its weights", generator.weights_sha256[:16]),
-        *_class_facts(settings, description),
+        *_class_facts(settings, description, table),
         ("seed", str(settings.seed)),
         ("bits", str(settings.bits)),
         ("truncation", f"{settings.truncation:g}" if settings.truncation < 1 else "none"),
@@ -358,16 +434,16 @@ def _facts(settings: GenerateSettings, generator: GeneratorRun) -> tuple[tuple[s
 
 
 def _class_facts(
-    settings: GenerateSettings, description: Description
+    settings: GenerateSettings, description: Description, table: "PublishedTable | None"
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     if description.shape.conditions.findings:
-        shares = settings.findings
-        drawn = (
-            "as they stand in the generator"
-            if shares is None
-            else "each apart, "
-            + ", ".join(f"{name} {shares[name]:g}" for name in description.targets)
-        )
+        drawn = "as they stand in the generator"
+        if table is not None:
+            drawn = table.words
+        elif (shares := settings.findings) is not None:
+            drawn = "each apart, " + ", ".join(
+                f"{name} {shares[name]:g}" for name in description.targets
+            )
         return ("images", f"{settings.count:,}"), ("findings", drawn)
     (benign, malignant), target = settings.class_counts, description.target
     return (

@@ -36,11 +36,13 @@ from gan.private.embedding import (
     PublicFeatures,
     class_means,
     match,
+    matched_findings,
     matched_means,
     patient_rows,
     public_features,
     released_sums,
 )
+from gan.private.findings import finding_means
 from gan.settings.parts import DpDiscriminatorSettings
 from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
@@ -54,7 +56,7 @@ from gan.training.loop import (
     new_training,
     train_adversarially,
 )
-from synthdp.checkpoint import load_tensor, save_weights
+from synthdp.checkpoint import load_tensor, load_weights, save_weights
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
@@ -76,6 +78,8 @@ from synthdp.runs.tracking import names_to_send
 STAGE = "train-gan"
 #: Within a run's private part: the one noisy release of `method: embedding`.
 SUMS_FILE = "embedding.safetensors"
+#: In that file, beside the sums: the principal directions of the features.
+DIRECTIONS = "directions"
 _NO_DISCRIMINATOR = "Its discriminator is not part of it."
 #: What the card says of each method.
 _CARD_WORDS = {
@@ -205,49 +209,79 @@ def _train_on_embedding(
     else:
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
     features = public_features(embedding, settings.size_px, device)
-    sums = _released_sums(settings, run, plan, ledger, features).to(device)
-    means, deviations = class_means(
-        sums,
-        plan.privacy.mechanism,
+    sums, features = _released_sums(settings, run, plan, ledger, features)
+    target = matched_target(
+        sums.to(device), plan, constant=embedding.constant, separation=embedding.separation,
         class_prior=settings.class_prior,
-        constant=embedding.constant,
-    )
-    target = matched_means(means, deviations, embedding.separation)
+    )  # fmt: skip
     training = _new_training(settings, plan, device)
     start = None if settings.init is None else load_generator(settings.init, device)
     assert start is None or isinstance(start, Generator)  # arch: haar
     matching = Matching(features, target, start, embedding.layout_weight)
     schedule, every_kimg = Schedule.of(settings), settings.checkpoint_kimg
     with _checkpointed(settings, run, plan, training, matching) as (log, keep):
-        match(training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep)
+        match(
+            training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep,
+            findings=plan.conditions.tables,
+        )  # fmt: skip
     if plan.privacy.mechanism is None:
         return training.averaged, plan.privacy.release
     return training.averaged, ledger.close()
 
 
+def matched_target(
+    sums: Tensor, plan: GanPlan, *, constant: float, separation: float, class_prior: float
+) -> Tensor:
+    """The class means that a generator is matched to, from the release: (2, D), or (2 T, D)."""
+    shares = plan.public_shares
+    if shares is None:
+        means, deviations = class_means(
+            sums, plan.privacy.mechanism, class_prior=class_prior, constant=constant
+        )
+        return matched_means(means, deviations, separation)
+    of_findings = finding_means(sums, plan.privacy.mechanism, shares=shares, constant=constant)
+    return matched_findings(of_findings, separation)
+
+
 def _released_sums(
     settings: TrainGanSettings, run: Run, plan: GanPlan, ledger: Ledger, features: PublicFeatures
-) -> Tensor:
-    """The release of the run, (2, 1 + D): made and saved once, read from its file ever after."""
+) -> tuple[Tensor, PublicFeatures]:
+    """The release of the run, made and saved once, read from its file ever after; and its features.
+
+    The sums are (2, 1 + D), or one row of several findings. The principal directions of the
+    features are saved beside them: another processor may find others that are as good.
+    """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
-    if path.is_file() and mechanism is None:
-        return load_tensor(path, "sums")
     rows = None
     if not path.is_file():
         examples = _examples(plan, settings.size_px)
         note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = _unit_indices(plan)
-        rows = patient_rows(features, examples, units, len(names))
+        rows = patient_rows(features, examples, units, len(names), plan.public_shares)
 
     def release() -> dict[str, Tensor]:
         assert rows is not None  # nothing is released while a file stands
         noise = None if mechanism is None else open_noise_source(settings.privacy)
-        return {"sums": released_sums(rows, mechanism=mechanism, noise_source=noise)}
+        sums = released_sums(rows, mechanism=mechanism, noise_source=noise)
+        if plan.public_shares is None:
+            sums = sums.view(2, -1)
+        saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
+        return {"sums": sums, **saved}
 
-    if mechanism is None:
-        save_weights(path, release())
-        return load_tensor(path, "sums")
-    return run_once(ledger, path, release)["sums"]
+    if mechanism is not None:
+        tensors = run_once(ledger, path, release)
+    else:
+        if not path.is_file():
+            save_weights(path, release())
+        tensors = {**load_weights(path), "sums": load_tensor(path, "sums")}
+    return tensors["sums"], with_directions(features, tensors)
+
+
+def with_directions(features: PublicFeatures, tensors: Mapping[str, Tensor]) -> PublicFeatures:
+    """The public features along the directions that were saved with a release, if any were."""
+    if DIRECTIONS not in tensors:
+        return features
+    return replace(features, directions=tensors[DIRECTIONS].to(features.mean))
 
 
 def _train_against_private_discriminator(

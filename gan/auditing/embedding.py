@@ -18,9 +18,10 @@ from gan.private.embedding import (
     PublicFeatures,
     image_vectors,
     patient_rows,
-    patient_vectors,
     released_sums,
+    vectors_of_patients,
 )
+from gan.private.findings import FINDING, KNOWN, WHOLE
 from gan.training.examples import UNLABELLED, Examples
 from synthdp.config.settings import AuditSettings
 from synthdp.machine.progress import progress
@@ -69,11 +70,15 @@ _LEAST_PATIENTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Images as the public map gives them: vectors (N, K), labels (N,), units (N,) from 0."""
+    """Images as the public map gives them: vectors (N, K), labels (N,), units (N,) from 0.
+
+    Of several findings labels are (N, T), and `shares` holds the public share of each.
+    """
 
     vectors: Tensor
     labels: Tensor
     units: Tensor
+    shares: tuple[float, ...] | None = None
 
     @property
     def n_units(self) -> int:
@@ -82,13 +87,25 @@ class Vectors:
 
     def rows(self) -> Tensor:
         """One row a patient, by the code under test."""
-        return patient_vectors(self.vectors, self.labels, self.units, self.n_units)
+        return vectors_of_patients(self.vectors, self.labels, self.units, self.n_units, self.shares)
+
+    @property
+    def row_size(self) -> int:
+        """How many numbers a patient's row has."""
+        size = self.vectors.shape[1]
+        return 2 * size if self.shares is None else (1 + len(self.shares)) * size + len(self.shares)
+
+    def classes(self, values: Sequence[int]) -> Tensor:
+        """Labels of made-up images, the same for each finding."""
+        labels = torch.tensor(values, dtype=torch.long)
+        return labels if self.shares is None else labels[:, None].repeat(1, len(self.shares))
 
     def without(self, unit: int) -> "Vectors":
         """All patients but one."""
         kept = self.units != unit
         units = self.units[kept]
-        return Vectors(self.vectors[kept], self.labels[kept], units - (units > unit).long())
+        units = units - (units > unit).long()
+        return Vectors(self.vectors[kept], self.labels[kept], units, self.shares)
 
     def joined(self, other: "Vectors") -> "Vectors":
         """These patients, then others."""
@@ -96,6 +113,7 @@ class Vectors:
             torch.cat([self.vectors, other.vectors]),
             torch.cat([self.labels, other.labels]),
             torch.cat([self.units, other.units + self.n_units]),
+            self.shares,
         )
 
 
@@ -125,9 +143,11 @@ class EmbeddingSubject(PromisedTraining):
         mechanism: Mechanism,
         delta: float,
         noise: NoiseKind = "shake256",
+        shares: tuple[float, ...] | None = None,
     ) -> "EmbeddingSubject":
         """With the images embedded."""
-        embedded = Vectors(image_vectors(features, examples.images), examples.labels, units)
+        vectors = image_vectors(features, examples.images)
+        embedded = Vectors(vectors, examples.labels, units, shares)
         return cls(features, examples, units, embedded, mechanism, delta, noise)
 
     @property
@@ -136,25 +156,22 @@ class EmbeddingSubject(PromisedTraining):
         return Audited("embedding", self.epsilon, self.delta, self.mechanism.mu)
 
     def released(self, embedded: Vectors, noise_source: NoiseSource) -> Tensor:
-        """The release of embedded images by the code under test, (2 K,)."""
+        """The release of embedded images by the code under test, as long as a row."""
         return release_once(embedded.rows(), self.mechanism, noise_source)
 
 
 def declared_sum(embedded: Vectors, clip_norm: float) -> Tensor:
-    """The clipped sum that the release declares, by code of its own: (2 K,) float64.
+    """The clipped sum that the release declares, by code of its own: as long as a row, float64.
 
-    A patient at a time: the mean over its images of their vectors, each in the half of its class,
-    nothing for an unlabelled one; scaled where it is too long, left out where it is not finite.
+    A patient at a time: the mean over its images of what each declares; scaled where it is too
+    long, left out where it is not finite.
     """
-    size = embedded.vectors.shape[1]
-    total = torch.zeros(2 * size, dtype=torch.float64)
+    total = torch.zeros(embedded.row_size, dtype=torch.float64)
     for unit in progress(range(embedded.n_units), what="the sum that is declared"):
         own = torch.nonzero(embedded.units == unit).flatten().tolist()
-        mean = torch.zeros(2 * size, dtype=torch.float64)
+        mean = torch.zeros(embedded.row_size, dtype=torch.float64)
         for image in own:
-            label = int(embedded.labels[image])
-            if label in (0, 1):
-                mean[label * size : (label + 1) * size] += embedded.vectors[image].double()
+            mean += _declared_row(embedded, image)
         mean /= max(len(own), 1)
         norm = float(mean.norm())
         if np.isfinite(norm):
@@ -163,8 +180,36 @@ def declared_sum(embedded: Vectors, clip_norm: float) -> Tensor:
     return total
 
 
+def _declared_row(embedded: Vectors, image: int) -> Tensor:
+    """What an image declares: its vector in the half of its class, nothing for an unlabelled one.
+
+    Of several findings its vector, then times its label less the public share for each, then which
+    are known, by weights whose squares are public; the whole scaled to a length of 1 at most, as
+    long as the vector's own is.
+    """
+    size, vector = embedded.vectors.shape[1], embedded.vectors[image].double()
+    row = torch.zeros(embedded.row_size, dtype=torch.float64)
+    if embedded.shares is None:
+        label = int(embedded.labels[image])
+        if label in (0, 1):
+            row[label * size : (label + 1) * size] = vector
+        return row
+    count = len(embedded.shares)
+    row[:size], square = WHOLE**0.5 * vector, WHOLE
+    for place, (label, share) in enumerate(
+        zip(embedded.labels[image].tolist(), embedded.shares, strict=True)
+    ):
+        first = (1 + place) * size
+        part = label - share if label in (0, 1) else 0.0
+        row[first : first + size] = FINDING**0.5 * part * vector
+        row[len(row) - count + place] = (KNOWN / count) ** 0.5 * float(label in (0, 1))
+        square += FINDING * part**2 + KNOWN / count * (label in (0, 1))
+    scale: float = max(1.0, square) ** 0.5
+    return row / scale
+
+
 def broken_release(subject: EmbeddingSubject, released: Tensor, risk: float) -> list[str]:
-    """What is wrong with the noise of a release that was made: with the sums (2, K) of the run.
+    """What is wrong with the noise of a release that was made: with the sums of the run.
 
     Args:
         subject: its promise, and the patients that it was made of.
@@ -233,7 +278,7 @@ def _compared(
     """What was released of the first world less what it declares; moves, in clip norms, of the
     others from it; and what is wrong."""
     clip_norm = subject.mechanism.clip_norm
-    size = 2 * subject.embedded.vectors.shape[1]
+    size = subject.embedded.row_size
     tolerance = 1e-4 * clip_norm + 1e-6 * subject.noise_scale * size**0.5
     broken: list[str] = []
     sums, flows = [], []
@@ -270,8 +315,9 @@ def _planted_vectors(subject: EmbeddingSubject, generator: np.random.Generator) 
     vectors[n_long, 0] = torch.nan
     return Vectors(
         vectors,
-        torch.tensor([0] * n_long + [1, UNLABELLED]),
+        subject.embedded.classes([0] * n_long + [1, UNLABELLED]),
         torch.tensor([0] * n_long + [1, 2]),
+        subject.embedded.shares,
     )
 
 
@@ -285,7 +331,8 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     broken = torch.full((1, 1, side, side), torch.nan)
     noise = torch.from_numpy(generator.normal(size=(5, 1, side, side))).float().clamp(-1, 1)
     images = torch.cat([subject.examples.images[kept], noise[:4], broken, noise[4:]])
-    labels = torch.cat([subject.examples.labels[kept], torch.tensor([0, 1, 1, 1, 0, 1])])
+    planted = subject.embedded.classes([0, 1, 1, 1, 0, 1])
+    labels, shares = torch.cat([subject.examples.labels[kept], planted]), subject.embedded.shares
     units = torch.searchsorted(chosen, subject.units[kept])
     units = torch.cat([units, torch.tensor([0, 0, 0, 0, 1, 2]) + len(chosen)])
     with torch.no_grad():  # one at a time: nobody's vector may hang on who stands beside it
@@ -301,10 +348,10 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
         examples = Examples(images[mask], labels[mask], torch.zeros(len(own), 0).long())
 
         def release(source: NoiseSource) -> Tensor:
-            rows = patient_rows(subject.features, examples, own, len(names))
+            rows = patient_rows(subject.features, examples, own, len(names), shares)
             return released_sums(rows, mechanism=subject.mechanism, noise_source=source)
 
-        return _World(Vectors(vectors[mask], labels[mask], own), release)
+        return _World(Vectors(vectors[mask], labels[mask], own, shares), release)
 
     everybody = torch.ones(len(units), dtype=torch.bool)
     return [world(everybody), *(world(units != len(chosen) + unit) for unit in range(3))]
@@ -325,20 +372,22 @@ def _with_canaries(embedded: Vectors, inside: NDArray[np.bool_], clip_norm: floa
 
     A canary's images lie all along its own number, which is zero in every real image.
     """
-    width, n_images = embedded.vectors.shape[1], len(_IMAGE_NORMS)
-    present = torch.from_numpy(np.flatnonzero(inside))
-    vectors = torch.zeros(len(present) * n_images, width + len(inside))
-    own = (width + present).repeat_interleave(n_images)
-    vectors[torch.arange(len(vectors)), own] = clip_norm * torch.tensor(_IMAGE_NORMS).repeat(
-        len(present)
-    )
-    canaries = Vectors(
-        vectors,
-        torch.zeros(len(vectors), dtype=torch.long),
-        torch.arange(len(present)).repeat_interleave(n_images),
-    )
+    present = np.flatnonzero(inside)
+    canaries = _canaries(embedded, present, len(inside), clip_norm)
     real = replace(embedded, vectors=F.pad(embedded.vectors, (0, len(inside))))
     return real.joined(canaries)
+
+
+def _canaries(
+    embedded: Vectors, present: NDArray[np.int64], count: int, clip_norm: float
+) -> Vectors:
+    """The canaries of these numbers, out of `count`, without anybody else."""
+    own = embedded.vectors.shape[1] + torch.from_numpy(present).repeat_interleave(len(_IMAGE_NORMS))
+    vectors = torch.zeros(len(own), embedded.vectors.shape[1] + count)
+    norms = clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
+    vectors[torch.arange(len(vectors)), own] = norms
+    units = torch.arange(len(present)).repeat_interleave(len(_IMAGE_NORMS))
+    return Vectors(vectors, embedded.classes([0] * len(own)), units, embedded.shares)
 
 
 def _scores(
@@ -346,8 +395,11 @@ def _scores(
 ) -> Scores:
     """What one release shows along each canary, in units of the noise."""
     planted = _with_canaries(embedded, inside, subject.mechanism.clip_norm)
-    released = subject.released(planted, NoiseSource(key, subject.noise)).view(2, -1)
-    along = released[0, -len(inside) :].double() * subject.mechanism.normaliser
+    released = subject.released(planted, NoiseSource(key, subject.noise)).double()
+    everyone = _canaries(embedded, np.arange(len(inside)), len(inside), 1.0).rows().double()
+    if embedded.shares is not None:  # all patients stand in what is known, so it tells of none
+        everyone[:, everyone.shape[1] - len(embedded.shares) :] = 0
+    along = F.normalize(everyone, dim=1) @ released * subject.mechanism.normaliser
     scores: Scores = (along / subject.noise_scale).numpy()
     return scores
 
@@ -371,7 +423,12 @@ def many_runs(
     chosen = generator.permutation(subject.embedded.n_units)[:_SMALL_PATIENTS]
     few = torch.isin(subject.units, torch.from_numpy(chosen))
     _, units = torch.unique(subject.units[few], return_inverse=True)
-    small = Vectors(subject.embedded.vectors[few, :dimensions], subject.embedded.labels[few], units)
+    small = Vectors(
+        subject.embedded.vectors[few, :dimensions],
+        subject.embedded.labels[few],
+        units,
+        subject.embedded.shares,
+    )
     scores = np.array(
         [
             _scores(subject, small, np.array([number % 2 == 0]), generator.bytes(KEY_BYTES))[0]

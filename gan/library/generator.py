@@ -193,17 +193,12 @@ class Generator:
         """Conditions of images as the generator's prior has them, codes (N, A) int64."""
         return draw_codes(self.known.tables, labels, seed)
 
-    def prior_findings(
-        self, count: int, seed: int, shares: Mapping[str, float] | None = None
-    ) -> Conditioned:
+    def prior_findings(self, count: int, seed: int, drawn: Conditions | None = None) -> Conditioned:
         """Findings and conditions of images: labels (N, T), -1 unknown, and codes (N, A), int64.
 
-        As they stand together in the generator, or each finding apart with its share.
-
-        Raises:
-            InputError: when shares leave out a finding, or name another.
+        As they stand together in the generator, or as `drawn`, the same with other blocks, says.
         """
-        known = self.known if shares is None else self.known.with_shares(shares)
+        known = drawn or self.known
         return draw_findings(known.tables, count, seed, len(known.findings))
 
     def draw(

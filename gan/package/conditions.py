@@ -131,6 +131,20 @@ class Conditions(Settings):
         tables = self.blocks or self.prior
         return [[(list(one.codes), one.share) for one in table] for table in tables]
 
+    @property
+    def finding_shares(self) -> tuple[float, ...]:
+        """Of several findings the share of images with each, of those where it is known."""
+        having, known = [0.0] * len(self.findings), [0.0] * len(self.findings)
+        column = 0
+        for block in self.blocks:
+            for one in block:
+                for place, code in enumerate(one.codes, start=column):
+                    if place < len(self.findings) and code != UNKNOWN:
+                        known[place] += one.share
+                        having[place] += one.share * (code == FINDING_LEVELS)
+            column += len(block[0].codes)
+        return tuple(a / b if b else 0.0 for a, b in zip(having, known, strict=True))
+
     def with_shares(self, shares: Mapping[str, float]) -> "Conditions":
         """The same of several findings, each drawn apart from the others, with these shares.
 
@@ -140,13 +154,22 @@ class Conditions(Settings):
             InputError: when a finding is missing, or there is another.
         """
         refuse_other_findings(shares, self.findings)
-        blocks, left = _share_blocks(self.findings, shares), len(self.findings)
+        return self.with_blocks([*_share_blocks(self.findings, shares), *self.attribute_blocks])
+
+    def with_blocks(self, blocks: "Sequence[tuple[Combination, ...]]") -> "Conditions":
+        """The same, drawn by other blocks."""
+        return self.model_copy(update={"blocks": tuple(blocks)})
+
+    @property
+    def attribute_blocks(self) -> list[tuple[Combination, ...]]:
+        """Of several findings, what is drawn of attributes whatever the findings are."""
+        blocks, left = [], len(self.findings)
         for block in self.blocks:
             width = len(block[0].codes)
             if left < width:  # it has attributes behind its findings, if any
                 blocks.append(_marginal(block, left))
             left = max(left - width, 0)
-        return self.model_copy(update={"blocks": tuple(blocks)})
+        return blocks
 
 
 def read_conditions(
@@ -223,15 +246,16 @@ def read_findings(
     of_attributes = _codes(attributes, rows)
     if shares is None and public_prior is None:
         together = [(*one, *other) for one, other in zip(of_findings, of_attributes, strict=True)]
-        blocks = [_shares(_few(together))]
+        blocks = [shares_of(together)]
     else:
-        blocks = [_shares(_few(of_findings))]
-        if shares is not None:
+        if shares is None:
+            blocks = [shares_of(of_findings)]
+        else:  # nothing of the rows' findings counts, nor is refused
             refuse_other_findings(shares, list(targets))
             blocks = _share_blocks(list(targets), shares)
         if names:
             drawn = _independent(attributes, public_prior) if public_prior else None
-            blocks.append(drawn or _shares(_few(of_attributes)))
+            blocks.append(drawn or shares_of(of_attributes))
     return Conditions(
         names=attributes.names,
         levels=attributes.levels,
@@ -251,15 +275,6 @@ def refuse_other_findings(shares: Mapping[str, float], findings: Sequence[str]) 
             f"findings: {', '.join(odd)}: give a share for each finding of the generator, and for "
             f"no other ({', '.join(findings)})"
         )
-
-
-def _few(codes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
-    if len(set(codes)) > MAX_COMBINATIONS:
-        raise InputError(
-            f"targets: findings and conditions stand together in more than {MAX_COMBINATIONS:,} "
-            "ways; name fewer `targets` or `conditions`, or give public shares in `findings`"
-        )
-    return codes
 
 
 def _finding_code(label: float) -> int:
@@ -319,6 +334,20 @@ def _codes(conditions: Conditions, rows: "Sequence[Row]") -> list[tuple[int, ...
     ]
     columns = list(zip(conditions.names, codes_of, strict=True))
     return [tuple(code_of[row.attributes[name]] for name, code_of in columns) for row in rows]
+
+
+def shares_of(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:
+    """How often each combination of findings and attributes stands among those of N images.
+
+    Raises:
+        InputError: when they are too many to be listed.
+    """
+    if len(set(codes)) > MAX_COMBINATIONS:
+        raise InputError(
+            f"targets: findings and conditions stand together in more than {MAX_COMBINATIONS:,} "
+            "ways; name fewer `targets` or `conditions`, or give public shares in `findings`"
+        )
+    return _shares(codes)
 
 
 def _shares(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:

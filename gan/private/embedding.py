@@ -1,16 +1,17 @@
 """The private generator: one noisy release of class-wise mean features, then matching it.
 
 Each patient gives the mean over the patient's images of a vector of norm 1 that public features
-make of an image, put in the half of its class; the sum over patients is released once, with
-Gaussian noise. The generator is then trained until its own mean features of each class are the
-released ones; that is post-processing, so its steps cost no privacy. Harder et al., arXiv
-2205.12900 (DP-MEPF); here by patient, and without assuming how many images there are of a class.
+make of an image, put in the half of its class, or of several findings with all of them
+(`gan.private.findings`); the sum over patients is released once, with Gaussian noise. The generator
+is then trained until its own mean features of each class are the released ones; that is
+post-processing, so its steps cost no privacy. Harder et al., arXiv 2205.12900 (DP-MEPF); here by
+patient, and without assuming how many images there are of a class.
 
 The features come from public weights and a public set (phantoms): the map reads no patient.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.network.generator import Generator
+from gan.network.sampling import Table
+from gan.private.findings import FindingMeans, finding_vectors
 from gan.settings.parts import EmbeddingSettings
 from gan.training.examples import UNLABELLED, Examples
-from gan.training.guidance import BinnedSpectrum, RunningMean
+from gan.training.guidance import BinnedSpectrum, RunningMean, absent_classes, class_moments
 from gan.training.loop import (
     Schedule,
     Training,
@@ -30,7 +33,7 @@ from gan.training.loop import (
     steps_left,
 )
 from synthdp.data.dataset import load_images, open_dataset
-from synthdp.errors import RunError
+from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import reduced_precision
 from synthdp.machine.progress import progress
 from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
@@ -67,8 +70,9 @@ class PublicFeatures:
     assumed. The rest are means of the network's maps and log powers of the spectrum's bins, both
     standardised by the public set, in blocks of a fixed norm each; the whole has norm 1.
 
-    pyramid: the network; spectrum: the bins; mean, scale: (D,) of the public set; blocks: lengths
-    of network and spectrum; constant: in (0, 1).
+    pyramid: the network; spectrum: the bins; mean, scale: (F,) of the public set; blocks: lengths
+    of network and spectrum; constant: in (0, 1); directions: (D, F) orthonormal, of which alone the
+    rest is made, with norm 1 again; none for all F of it, D = F.
     """
 
     pyramid: FrozenPyramid
@@ -77,16 +81,27 @@ class PublicFeatures:
     scale: Tensor
     blocks: tuple[int, int]
     constant: float
+    directions: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """D, the numbers of a vector beside its constant."""
+        return len(self.mean if self.directions is None else self.directions)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S), about [-1, 1], to (B, 1 + D) of norm 1; differentiable."""
-        raw = _raw_features(self.pyramid, self.spectrum, images)
+        unit = self.unit_features(_raw_features(self.pyramid, self.spectrum, images))
+        if self.directions is not None:
+            unit = _unit(unit @ self.directions.T)
+        rest = (1 - self.constant**2) ** 0.5
+        return torch.cat([unit.new_full((len(unit), 1), self.constant), rest * unit], dim=1)
+
+    def unit_features(self, raw: Tensor) -> Tensor:
+        """Features of network and spectrum (B, F), standardised, of norm 1 together."""
         standardised = (raw - self.mean) / self.scale
         clipped = standardised.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
         of_network, of_spectrum = (_unit(part) for part in clipped.split(self.blocks, dim=1))
-        unit = _unit(torch.cat([of_network, _SPECTRUM_NORM * of_spectrum], dim=1))
-        rest = (1 - self.constant**2) ** 0.5
-        return torch.cat([unit.new_full((len(unit), 1), self.constant), rest * unit], dim=1)
+        return _unit(torch.cat([of_network, _SPECTRUM_NORM * of_spectrum], dim=1))
 
 
 def _unit(rows: Tensor) -> Tensor:
@@ -116,6 +131,7 @@ def public_features(
         BinnedSpectrum(size_px, device),
         images.to(device),
         constant=recipe.constant,
+        components=recipe.components,
     )
 
 
@@ -126,9 +142,10 @@ def fit_public_features(
     public: Tensor,
     *,
     constant: float,
+    components: int | None = None,
     batch: int = _BATCH,
 ) -> PublicFeatures:
-    """Take mean and scale from public images (N, 1, S, S), `batch` at a time.
+    """Take mean, scale and principal directions from public images (N, 1, S, S), `batch` at a time.
 
     Raises:
         RunError: when a feature of theirs is not finite.
@@ -141,7 +158,7 @@ def fit_public_features(
             "diverged or are damaged"
         )
     n_network = sum(pyramid.widths)
-    return PublicFeatures(
+    features = PublicFeatures(
         pyramid=pyramid,
         spectrum=spectrum,
         mean=raw.mean(dim=0),
@@ -149,30 +166,70 @@ def fit_public_features(
         blocks=(n_network, raw.shape[1] - n_network),
         constant=constant,
     )
+    if components is None:
+        return features
+    return replace(features, directions=_principal(features.unit_features(raw), components))
+
+
+def _principal(rows: Tensor, count: int) -> Tensor:
+    """The directions (count, F) along which rows (N, F) vary most, orthonormal.
+
+    Raises:
+        InputError: when there are fewer.
+    """
+    if count > min(rows.shape[1], len(rows) - 1):
+        raise InputError(
+            f"embedding.components: {count} are asked for, of {rows.shape[1]} features of "
+            f"{len(rows)} public images; lower it"
+        )
+    centred = (rows - rows.mean(dim=0)).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred)  # in rising order
+    largest: Tensor = vectors[:, -count:].T.flip(0).to(rows).contiguous()
+    return largest
 
 
 # The release: all that is ever read of patients.
 
 
 def patient_rows(
-    features: PublicFeatures, examples: Examples, units: Tensor, n_units: int
+    features: PublicFeatures,
+    examples: Examples,
+    units: Tensor,
+    n_units: int,
+    shares: Sequence[float] | None = None,
 ) -> Tensor:
-    """One row a patient, (n_units, 2 (1 + D)) of norm at most 1, whatever the images: private.
+    """One row a patient of norm at most 1, whatever the images: private.
+
+    It has 2 (1 + D) numbers, or of T findings those of `finding_vectors`.
 
     Args:
         features: the public map.
         examples: the patients' images, on the CPU.
         units: (N,) int64 in [0, n_units), the patient of each.
         n_units: how many patients there are.
+        shares: of several findings, the public share of each.
     """
     vectors = image_vectors(features, examples.images)
-    return patient_vectors(vectors, examples.labels, units, n_units)
+    return vectors_of_patients(vectors, examples.labels, units, n_units, shares)
+
+
+def vectors_of_patients(
+    vectors: Tensor,
+    labels: Tensor,
+    units: Tensor,
+    n_units: int,
+    shares: Sequence[float] | None = None,
+) -> Tensor:
+    """`finding_vectors` where there are shares, else `patient_vectors`."""
+    if shares is None:
+        return patient_vectors(vectors, labels, units, n_units)
+    return finding_vectors(vectors, labels, units, n_units, shares)
 
 
 def released_sums(
     rows: Tensor, *, mechanism: Mechanism | None, noise_source: NoiseSource | None
 ) -> Tensor:
-    """The noisy sums over the normaliser, (2, 1 + D); without a mechanism the plain means.
+    """The noisy sums over the normaliser, as long as a row; without a mechanism the plain means.
 
     Args:
         rows: of `patient_rows`.
@@ -183,9 +240,9 @@ def released_sums(
     returned.
     """
     if mechanism is None:
-        return rows.mean(dim=0).view(2, -1)
+        return rows.mean(dim=0)
     assert noise_source is not None  # given with a mechanism
-    return release_once(rows, mechanism, noise_source).view(2, -1)
+    return release_once(rows, mechanism, noise_source)
 
 
 @torch.no_grad()
@@ -198,7 +255,7 @@ def image_vectors(features: PublicFeatures, images: Tensor) -> Tensor:
     device = features.mean.device
     parts = [part for part in images.split(1) if len(part)]  # of none, none
     of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
-    nobody = features.mean.new_zeros(0, 1 + len(features.mean))
+    nobody = features.mean.new_zeros(0, 1 + features.size)
     return torch.cat([nobody, *of_parts]).cpu()
 
 
@@ -266,6 +323,26 @@ def matched_means(means: Tensor, deviations: Tensor, separation: float) -> Tenso
     return torch.stack([middle - half, middle + half])
 
 
+def matched_findings(means: FindingMeans, separation: float) -> Tensor:
+    """As `matched_means`, of several findings: (2 T, D), without and with each.
+
+    The mean of all images and the difference of each finding are shrunk; both classes of a finding
+    lie about the mean of all, as its share says.
+
+    Args:
+        means: as they were released.
+        separation: 1 for findings that show as much as is likely.
+    """
+    whole = _shrunk(means.whole, means.whole_deviation.square())
+    classes = []
+    for difference, deviation, share in zip(
+        means.differences, means.deviations, means.shares, strict=True
+    ):
+        apart = separation * _shrunk(difference, deviation.square())
+        classes += [whole - share * apart, whole + (1 - share) * apart]
+    return torch.stack(classes)
+
+
 def _shrunk(vector: Tensor, variance: Tensor) -> Tensor:
     """A vector (D,) times the positive part of 1 - D variance / its squared norm."""
     noise = len(vector) * variance
@@ -277,7 +354,8 @@ class Matching:
 
     Args:
         features: the public map.
-        target: (2, D), the class means of its vectors without their constant, from the release.
+        target: (2, D), the class means of its vectors without their constant, from the release; of
+            T findings (2 T, D).
         start: the generator of `init`, whose layouts are kept; None without one.
         layout_weight: of keeping them.
     """
@@ -305,12 +383,16 @@ class Matching:
             images: (B, 1, S, S), drawn from the rest; gradients flow to them.
             z: (B, z_dim).
             noise: (B, noise_dim).
-            labels: (B,) of both classes.
+            labels: (B,) of both classes, or (B, T).
         """
         vectors = self.features(images)[:, 1:]
-        batch = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
-        gap = (self.generated.update(batch) - self.target).detach()
-        loss = (gap * batch).sum()
+        absent = absent_classes(labels)  # none of a single target
+        if absent is None:
+            batch = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
+        else:
+            batch = class_moments(vectors, labels)[0]
+        gap = (self.generated.update(batch, absent) - self.target).detach()
+        loss = 2 / len(self.target) * (gap * batch).sum()
         if self.start is not None:
             with torch.no_grad():
                 before = self.start(z, noise, labels).clamp(-1, 1)
@@ -335,6 +417,7 @@ def match(
     checkpoint_kimg: float,
     log: Callable[..., None],
     keep: Callable[[], None],
+    findings: Sequence[Table] = (),
 ) -> None:
     """Move the generator from the step that `training` has reached to the last; reads no patient.
 
@@ -342,6 +425,7 @@ def match(
         training: moved in place; its discriminator is left alone.
         matching: target and running mean; moved in place.
         schedule: of rates and average.
+        findings: how several findings are drawn (`gan.network.sampling.draw_findings`).
         checkpoint_kimg: a checkpoint is kept every so many thousand images, and at the end.
         log: takes a line of metrics.
         keep: saves a checkpoint.
@@ -355,6 +439,8 @@ def match(
         now = schedule.at(step, training.share)
         set_rates(training, now)
         z, noise = random_inputs(generator, batch, training.rng)
+        if findings:
+            labels = _drawn_labels(findings, batch, training.rng).to(device)
         with autocast:
             images = generator(z, noise, labels)
         loss, gap = matching.loss(images, z, noise, labels)
@@ -370,3 +456,13 @@ def match(
             keep()
         if last:
             return
+
+
+def _drawn_labels(findings: Sequence[Table], count: int, rng: torch.Generator) -> Tensor:
+    """Labels (count, T) of several findings, as often as they are drawn later."""
+    drawn = []
+    for block in findings:
+        shares = torch.tensor([share for _, share in block], dtype=torch.float64)
+        codes = torch.tensor([list(combination) for combination, _ in block])
+        drawn.append(codes[torch.multinomial(shares, count, replacement=True, generator=rng)])
+    return torch.cat(drawn, dim=1) - 1

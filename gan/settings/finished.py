@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gan.settings.parts import Share
+from gan.settings.parts import FindingsTable, Share
 from synthdp.config.settings import ADDED_LATER, Seed, Settings
 from synthdp.errors import InputError
 
@@ -38,6 +38,11 @@ class GenerateSettings(Settings):
     findings: Annotated[dict[str, Share] | None, ADDED_LATER] = None
     """Of a generator of several findings: how often each is drawn, apart from the others, in place
     of how they stand together in the generator. Example: {effusion: 0.5, cardiomegaly: 0.5}
+    """
+
+    findings_table: Annotated[FindingsTable | None, ADDED_LATER] = None
+    """Of a generator of several findings: a published table, as whose rows they stand together.
+    Example: {table: Data_Entry_2017_v2020.csv.gz, table_is_public: true, collection: nih-cxr14}
     """
 
     seed: Seed = 0
@@ -77,10 +82,12 @@ class GenerateSettings(Settings):
                 f"({', '.join(findings)}), which stand together in an image; set total, and "
                 "findings for how often each is drawn, or leave that out for as in training"
             )
-        if self.findings is not None and not findings:
-            raise InputError(
-                "findings: the generator knows one target; set malignant_share, its share of total"
-            )
+        for name in ("findings", "findings_table"):
+            if getattr(self, name) is not None and not findings:
+                raise InputError(
+                    f"{name}: the generator knows one target; set malignant_share, its share of "
+                    "total"
+                )
 
     @property
     def class_counts(self) -> tuple[int, int]:
@@ -96,9 +103,15 @@ class GenerateSettings(Settings):
     def _asks_for_images(self) -> Self:
         if (self.per_class is None) == (self.total is None):
             raise ValueError("set per_class, or total (with malignant_share), and not both")
-        if self.findings is not None and (self.total is None or self.malignant_share is not None):
+        for name in ("findings", "findings_table"):
+            asked = getattr(self, name) is not None
+            if asked and (self.total is None or self.malignant_share is not None):
+                raise ValueError(
+                    f"{name} belongs to total alone; set total, and no share of one class"
+                )
+        if self.findings is not None and self.findings_table is not None:
             raise ValueError(
-                "findings belongs to total alone; set total, and no share of one class"
+                "findings and findings_table both say how findings are drawn; give one"
             )
         if self.malignant_share is not None and self.total is None:
             raise ValueError("malignant_share belongs to total; per_class draws as many of each")

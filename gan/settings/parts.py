@@ -1,15 +1,52 @@
 """Parts of train-gan's settings: what is done to images, what guides, and the private ways."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.config.settings import BackboneSettings, ClipNorm, Settings
+from synthdp.config.settings import ADDED_LATER, BackboneSettings, ClipNorm, Settings
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _listed(value: Any) -> Any:
+    """A single path as a list of one."""
+    return [value] if isinstance(value, str | Path) else value
+
+
+class FindingsTable(Settings):
+    """A published table of labels: several findings are drawn as they stand together in it."""
+
+    table: Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
+    """A CSV table, plain or gzipped, with a column of 1, 0 or nothing for each finding, by its
+    name, such as the manifest of a public set; or those of a `collection`.
+    Example: Data_Entry_2017_v2020.csv.gz
+    """
+
+    table_is_public: bool = False
+    """Says that the table is published: what is drawn by it shows how findings stand together in
+    it.
+    """
+
+    collection: str | None = None
+    """The known collection by whose mapping the table is read (`synthdp data import --like`).
+    Example: nih-cxr14
+    """
+
+    @model_validator(mode="after")
+    def _is_public(self) -> Self:
+        if not self.table_is_public:
+            raise ValueError(
+                "what is drawn by a table shows how findings stand together in it; say "
+                "table_is_public: true of a published one, and give public shares in findings in "
+                "place of a table of patients of your own"
+            )
+        if len(self.table) > 1 and self.collection is None:
+            raise ValueError("table: several are read by a collection; name it, or one table")
+        return self
 
 
 class AugmentationSettings(Settings):
@@ -119,6 +156,12 @@ class EmbeddingSettings(Settings):
     constant: float = Field(default=0.25, gt=0, lt=1)
     """First number of an image's vector, which has norm 1: the sum of these counts the images of a
     class.
+    """
+
+    components: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=2, le=4096)
+    """So many directions in which the features of the public images vary most stand for all, so
+    that fewer numbers take noise: of several findings some dozens; all features when not set.
+    Example: 64
     """
 
     layout_weight: float = Field(default=0.1, ge=0)

@@ -11,6 +11,7 @@ from gan.settings.parts import (
     AugmentationSettings,
     DpDiscriminatorSettings,
     EmbeddingSettings,
+    FindingsTable,
     GuidanceSettings,
     NotNegative,
     Positive,
@@ -88,6 +89,12 @@ class TrainGanSettings(Settings):
     """How often each of several targets is drawn later, apart from the others: public shares, in
     place of how they stand together in the train split.
     Example: {effusion: 0.12, cardiomegaly: 0.03}
+    """
+
+    findings_table: Annotated[FindingsTable | None, ADDED_LATER] = None
+    """Draws several targets later as they stand together in a published table, in place of the
+    train split: with `view` or `sex` as it has them, where these are `conditions` and it says them.
+    Example: {table: Data_Entry_2017_v2020.csv.gz, table_is_public: true, collection: nih-cxr14}
     """
 
     condition_prior: dict[str, dict[str, Positive]] | None = None
@@ -309,4 +316,8 @@ class TrainGanSettings(Settings):
     def _targets_agree(self) -> Self:
         if self.targets is not None and len(set(self.targets)) != len(self.targets):
             raise ValueError("targets: one stands twice; keep it once")
+        if self.findings is not None and self.findings_table is not None:
+            raise ValueError(
+                "findings and findings_table both say how findings are drawn; give one"
+            )
         return self

@@ -37,8 +37,8 @@ def refuse_several(targets: Mapping[str, int], asker: str) -> None:
     if len(targets) > 1:
         raise InputError(
             f"{asker} knows one target, not {len(targets)} ({', '.join(targets)}); name one, as "
-            f"in targets: [{next(iter(targets))}], or train arch: haar by method: adversarial, "
-            "which takes several"
+            f"in targets: [{next(iter(targets))}], or train arch: haar by method: adversarial "
+            "or embedding, which take several"
         )
 
 

@@ -1,5 +1,6 @@
 """A generator of several findings, from a set to what is learned on its images."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -16,10 +17,13 @@ from gan.generate import run_generate
 from gan.library.exported import run_export_model
 from gan.library.generator import Generator
 from gan.mix import run_mix_generators
+from gan.package.conditions import Combination, Conditions
 from gan.package.description import read_description
+from gan.package.published import read_published
 from gan.plans import plan_train_gan
 from gan.settings.assess import AssessSettings
 from gan.settings.finished import ExportSettings, GenerateSettings, MixGeneratorsSettings
+from gan.settings.parts import FindingsTable
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop
@@ -152,6 +156,67 @@ def test_findings_are_no_setting_of_one_target(
         Generator.load(one).sample(2, findings={"malignant": 1})
 
 
+def table_of(path: Path, lines: list[str]) -> dict[str, Any]:
+    path.write_text("\n".join(lines) + "\n")
+    return {"table": path, "table_is_public": True}
+
+
+def test_a_public_table_s_findings_are_drawn_as_they_stand_together(
+    run: Path, tmp_path: Path
+) -> None:
+    rows = [*["1,1,0,AP"] * 3, "0,0,1,PA", "0,0,0,LATERAL"]
+    table = table_of(tmp_path / "public.csv", ["bright,disc,stripe,view", *rows])
+    settings = GenerateSettings(run=run, out=tmp_path / "set", total=60, findings_table=table)
+    made = open_dataset(run_generate(settings))
+    seen = [(*row.targets, row.attributes["view"]) for row in made.rows]
+    assert set(seen) == {(1, 1, 0, "AP"), (0, 0, 1, "PA")}  # no lateral view is known
+    assert 35 < sum(one[0] for one in seen) < 55
+    assert "the public table public (sha256" in made.info.description
+    assert "public, whose patients are not protected" in (tmp_path / "set/README.md").read_text()
+    assert made.info.lineage.public == ("public",)
+    assert run_generate(settings) == settings.out  # known again
+    without_view = table_of(tmp_path / "two.csv", ["stripe,bright,disc", "1,0,"])
+    others = GenerateSettings(run=run, out=tmp_path / "two", total=30, findings_table=without_view)
+    made = open_dataset(run_generate(others))
+    assert {row.targets[:1] + row.targets[2:] for row in made.rows} == {(0, 1)}
+    assert {row.attributes["view"] for row in made.rows} == {"AP", "PA"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["bright,disc", "1,0"], "says nothing of stripe .it has: bright, disc"),
+        (["bright,disc,stripe", "1,0,maybe"], "row 2: stripe is none of 1, 0, -1 or empty"),
+        (["bright,disc,stripe"], "public.csv: "),
+        (["bright,disc,stripe,view", "1,0,1,LATERAL"], "no row of public has a level of view"),
+    ],
+)
+def test_a_table_that_can_t_be_drawn_by_is_refused(
+    run: Path, tmp_path: Path, lines: list[str], told: str
+) -> None:
+    table = table_of(tmp_path / "public.csv", lines)
+    with pytest.raises(InputError, match=told):
+        run_generate(GenerateSettings(run=run, out=tmp_path / "set", total=4, findings_table=table))
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.slow
+def test_nih_s_own_table_is_one() -> None:
+    """The shares of three findings in its 112,120 radiographs, and two of them together."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    data = Path(os.environ.get("SYNTHDP_DATA", beside))
+    path = data / "nih-labels" / "Data_Entry_2017_v2020.csv.gz"
+    if not path.is_file():
+        pytest.skip("no NIH labels here")
+    asked = FindingsTable(table=path, table_is_public=True, collection="nih-cxr14")
+    names = ("atelectasis", "effusion", "infiltration")
+    known = Conditions(findings=names, blocks=((Combination(codes=(1, 1, 1), share=1),),))
+    drawn = read_published(asked, names).drawn_by(known)
+    assert [round(share, 3) for share in drawn.finding_shares] == [0.103, 0.119, 0.177]
+    both = sum(one.share for one in drawn.blocks[0] if one.codes[:2] == (2, 2))
+    assert both > 2 * 0.103 * 0.119  # together more often than by chance
+
+
 def test_an_object_draws_the_findings_that_it_is_asked_for(run: Path) -> None:
     generator = Generator.load(run)
     drawn = generator.sample(
@@ -234,8 +299,12 @@ def test_an_assessment_has_figures_of_each_finding(
     assessment = read_assessment(run_assess(settings))
     measures = [one.measure for one in assessment.figures if one.section == "Labels"]
     assert [one.rpartition(", ")[2] for one in measures] == [
-        name for name in TARGETS for _ in range(2)
+        *(name for name in TARGETS for _ in range(2)),
+        "view AP",
     ]
+    (shown,) = [one for one in assessment.figures if one.measure.startswith("Condition fidelity")]
+    assert shown.synthetic.n == (40, 45)
+    assert (shown.synthetic.value, shown.real is not None) != (None, False)
     assert any("mean AUROC" in one and "of 3 findings" in one for one in assessment.findings)
 
 
@@ -294,7 +363,10 @@ def test_bad_input_is_refused_by_name(
     for changes, told in (
         ({"targets": ("edema",)}, "has no target edema .it has: bright, disc, stripe"),
         ({"findings": {"bright": 0.2}}, "findings: disc, stripe: give a share"),
-        ({"method": "embedding", "privacy": promise, **public}, "method: embedding knows one"),
+        (
+            {"method": "embedding", "privacy": promise, **public},
+            "findings: method: embedding draws",
+        ),
         ({"arch": "dcgan", "channels": (16, 8, 8)}, "arch: dcgan knows one target, not 3"),
         ({"conditions": ("sex",)}, "no column 'sex'"),
     ):

@@ -12,6 +12,8 @@ from synthdp.data.manifest.classes import class_words
 
 CONTACT_SHEET_FILE = "contact-sheet.png"
 PER_CLASS, COLUMNS = 24, 8
+#: Of several findings, images of each; and what those are called that have none.
+PER_FINDING, NONE_SHOWN, UNKNOWN_SHOWN = 16, "none of these", "unknown"
 #: Larger images are shown at this side.
 SHOWN_PX = 128
 _GAP_PX, _BETWEEN_PX, _GROUND, _INK = 2, 12, 255, 0
@@ -19,30 +21,47 @@ _GAP_PX, _BETWEEN_PX, _GROUND, _INK = 2, 12, 255, 0
 NAME_PX = 15
 
 
-def sheet_rows(classes: Sequence[float]) -> list[list[int]]:
-    """Of each class the images that are shown: 0 first; unknown ones are left out.
+def sheet_rows(targets: Sequence[str], labels: Sequence[Sequence[float]]) -> dict[str, list[int]]:
+    """The images that are shown, by the name that stands above them.
 
-    They are evenly spaced, not chosen by eye.
+    Of one target those without it, then those with it, and none that is unknown. Of several those
+    without any, then those with each, where an image with two may stand twice, then those of which
+    no more is known than what they don't have. They are evenly spaced, not chosen by eye.
+
+    Args:
+        targets: T names.
+        labels: of each image, T of them: 1, 0, or nan for unknown.
     """
-    labels = np.asarray(classes)
-    of_class = (np.flatnonzero(labels == one).tolist() for one in (0.0, 1.0))
-    return [evenly_spaced(rows, PER_CLASS) for rows in of_class]
+    known = np.asarray(labels, dtype=np.float64).reshape(len(labels), len(targets))
+    if len(targets) == 1:
+        names = class_words(targets[0])
+        groups = {name: known[:, 0] == one for name, one in zip(names, (0, 1), strict=True)}
+        return {name: _evenly(chosen, PER_CLASS) for name, chosen in groups.items()}
+    without, having = (known == 0).all(axis=1), (known == 1).any(axis=1)
+    groups = {NONE_SHOWN: without}
+    groups |= {name: known[:, place] == 1 for place, name in enumerate(targets)}
+    groups |= {UNKNOWN_SHOWN: ~without & ~having}
+    return {name: _evenly(chosen, PER_FINDING) for name, chosen in groups.items()}
+
+
+def _evenly(chosen: NDArray[np.bool_], count: int) -> list[int]:
+    rows: list[int] = evenly_spaced(np.flatnonzero(chosen).tolist(), count)
+    return rows
 
 
 def contact_sheet_of(dataset: Dataset) -> bytes | None:
-    """The sheet of a data set, by its first target; None where no image has a known class.
+    """The sheet of a data set; None where no image has a known class.
 
     Raises:
         InputError: when an image is unreadable.
     """
-    chosen = sheet_rows([row.targets[0] for row in dataset.rows])
+    chosen = sheet_rows(dataset.info.targets, [row.targets for row in dataset.rows])
     side = min(dataset.info.size_px, SHOWN_PX)
-    names = class_words(dataset.info.targets[0])
     classes = {
         name: list(
             to_uint8(load_pictures(dataset, [dataset.rows[index] for index in rows], side)[:, 0])
         )
-        for name, rows in zip(names, chosen, strict=True)
+        for name, rows in chosen.items()
         if rows
     }
     return contact_sheet(classes) if classes else None

@@ -312,10 +312,16 @@ def _not_covered_by(lineage: Lineage) -> Iterator[str]:
         )
 
 
-def passed_on(statement: Statement, *, subject: str) -> Statement:
-    """The same promise for what is made of something alone, as images that a generator drew."""
+def passed_on(statement: Statement, *, subject: str, public: Sequence[str] = ()) -> Statement:
+    """The same promise for what is made of something alone, as images that a generator drew.
+
+    `public` are the names of public sets that it is made by too, whose patients nothing protects.
+    """
+    lineage = statement.lineage
+    if public:
+        lineage = Lineage().joined([lineage, Lineage(public=tuple(public))])
     return make_statement(
-        statement.lineage,
+        lineage,
         subject=subject,
         delta=statement.delta,
         unit=statement.unit,

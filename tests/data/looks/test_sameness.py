@@ -31,6 +31,12 @@ def phantoms() -> Images:
     return [draw_patient(settings, index).patches[0].pixels for index in range(48)]
 
 
+def shown_of(phantoms: Images) -> list[Images]:
+    chosen = sheet_rows(["malignant"], [[label] for label in CLASSES])
+    assert list(chosen) == ["benign", "malignant"]
+    return [[phantoms[row] for row in rows] for rows in chosen.values()]
+
+
 def decoded(png: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(png)) as picture:
         assert not picture.info
@@ -86,7 +92,7 @@ def test_at_most_so_many_of_a_class_are_compared() -> None:
 
 
 def test_a_sheet_shows_either_class_in_its_rows(phantoms: Images) -> None:
-    shown = [[phantoms[row] for row in rows] for rows in sheet_rows(CLASSES)]
+    shown = shown_of(phantoms)
     sheet = contact_sheet({"benign": shown[0], "malignant": shown[1]})
     picture = decoded(sheet)
     block = 3 * 66 - 2
@@ -117,10 +123,20 @@ def test_the_class_s_name_stands_above_its_images(phantoms: Images) -> None:
 
 def test_a_sheet_of_a_set_names_its_target_s_classes(phantoms: Images, tmp_path: Path) -> None:
     root = made(tmp_path / "set", phantoms, kind="synthetic", targets=["mass"])
-    shown = [[phantoms[row] for row in rows] for rows in sheet_rows(CLASSES)]
+    shown = shown_of(phantoms)
     assert contact_sheet_of(open_dataset(root)) == contact_sheet(
         {"no_mass": shown[0], "mass": shown[1]}
     )
+
+
+def test_a_sheet_of_several_findings_has_a_band_for_each() -> None:
+    nan = float("nan")
+    labels = [[0, 0], [1, 0], [1, 1], [0, 1], [nan, 0], [nan, 1], [nan, nan], *[[0, 0]] * 40]
+    shown = sheet_rows(["edema", "mass"], labels)
+    assert list(shown) == ["none of these", "edema", "mass", "unknown"]
+    assert (shown["edema"], shown["mass"], shown["unknown"]) == ([1, 2], [2, 3, 5], [4, 6])
+    assert len(shown["none of these"]) == 16
+    assert all(labels[row] == [0, 0] for row in shown["none of these"])
 
 
 def made(root: Path, images: Images, **info: object) -> Path:
