@@ -7,6 +7,7 @@ promise.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +47,8 @@ COMPARISON_WORDS: Mapping[Comparison, str] = {
 }
 #: What the figure of labels that are learned from a set begins with.
 USEFULNESS = "Train on it, test on real, AUROC"
+FIDELITY = "Label fidelity: train on real, AUROC on it"
+CONDITION = "Condition fidelity: train on real, AUROC on it"
 #: Held-out images are judged against so many of train at most.
 MOST_AGAINST = 5000
 
@@ -303,78 +306,94 @@ def _figures(
 def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """What the labels carry: trained on it and tested on held-out patients, and the other way.
 
-    Of several targets each has figures of its own, whose measure names it.
+    Of several targets each has figures of its own, whose measure names it; and how well images show
+    each attribute that they were asked for, such as the view.
     """
+    several = len(sets.targets) > 1
     for index, name in enumerate(sets.targets):
-        named = f", {name}" if len(sets.targets) > 1 else ""
-        yield from _figures_of_label(sets, space, index, named)
+        named = f", {name}" if several else ""
+        label = _Label(sets, space, partial(_label_at, index))
+        yield label.figure(f"{USEFULNESS}{named}", "high")
+        yield label.figure(f"{FIDELITY}{named}", "real")
+    for index, one in enumerate(sets.conditions):
+        label = _Label(sets, space, partial(_condition_at, index))
+        yield label.figure(f"{CONDITION}, {one.name} {one.level}", "real")
 
 
-def _figures_of_label(sets: Sets, space: str, index: int, named: str) -> Iterator[Figure]:
-    def usefulness(fitted: MeasuredSet) -> Value:
-        split = f"{'train' if fitted.is_real else 'all'}, tested on val"
-        if sets.held_out is None:
-            return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
-        return _label_value(sets, space, fitted, sets.held_out, index=index, split=split)
+def _label_at(index: int, measured: MeasuredSet) -> Array:
+    labels: Array = measured.labels[:, index]
+    return labels
 
-    def fidelity(tested: MeasuredSet) -> Value:
-        split = "all, by train"
-        value = _label_value(sets, space, sets.train, tested, index=index, split=split)
-        return value.model_copy(update={"n": value.n[::-1]})
 
-    about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
-    better: Better
-    for measure, comparison, better, value_of in (
-        (
-            USEFULNESS,
-            "logistic regression, tested on val",
-            "high",
-            usefulness,
-        ),
-        (
-            "Label fidelity: train on real, AUROC on it",
-            "logistic regression on train",
-            "real",
-            fidelity,
-        ),
-    ):
-        yield Figure(
-            measure=f"{measure}{named}",
-            comparison=comparison,
+def _condition_at(index: int, measured: MeasuredSet) -> Array:
+    conditions: Array = measured.conditions[:, index]
+    return conditions
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A label in one feature space; `pick` gives that of each image of a set, (N,)."""
+
+    sets: Sets
+    space: str
+    pick: Pick
+
+    def figure(self, measure: str, better: Better) -> Figure:
+        """Of classifiers that learn on a set, tested on val; or, `real`, the other way round."""
+        sets = self.sets
+        tried = "logistic regression, tested on val"
+        value_of: Callable[[MeasuredSet], Value] = self.usefulness
+        if better == "real":
+            tried, value_of = "logistic regression on train", self.fidelity
+        return Figure(
+            section="Labels",
+            measure=measure,
+            comparison=tried,
+            features=self.space,
             better=better,
+            main=True,
             synthetic=value_of(sets.synthetic),
             baseline=None if sets.baseline is None else value_of(sets.baseline),
-            real=usefulness(sets.train),
-            **about,
+            real=self.usefulness(sets.train),
         )
 
+    def usefulness(self, fitted: MeasuredSet) -> Value:
+        """Learned on a set, tested on held-out patients."""
+        split = f"{'train' if fitted.is_real else 'all'}, tested on val"
+        if self.sets.held_out is None:
+            return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
+        return self._auroc(fitted, self.sets.held_out, split)
 
-def _label_value(
-    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, index: int, split: str
-) -> Value:
-    """AUROC on one set of a classifier fitted to another, with an interval by patient.
+    def fidelity(self, tested: MeasuredSet) -> Value:
+        """Learned on real train images, tested on a set."""
+        value = self._auroc(self.sets.train, tested, "all, by train")
+        return value.model_copy(update={"n": value.n[::-1]})
 
-    Images of unknown label are left out; made-up ones are drawn one by one. `place` is that of the
-    target among those of the sets.
-    """
-    learned, known = fitted.labels[:, index], tested.labels[:, index]
-    of_fitted, of_tested = (np.flatnonzero(~np.isnan(labels)) for labels in (learned, known))
-    patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
-    about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
-    try:
-        scores = label_scores(
-            fitted.features[space][of_fitted],
-            learned[of_fitted],
-            tested.features[space][of_tested],
-        )
-        auroc = patient_bootstrap(
-            known[of_tested],
-            scores,
-            [str(patient) for patient in patients],
-            redraws=sets.redraws,
-            generator=np.random.default_rng((sets.seed, 7)),
-        )["auroc"]
-    except InputError as error:
-        return Value(value=None, why=str(error), **about)
-    why = "" if np.isfinite(auroc.value) else "the labels that are scored are of one class"
-    return Value(why=why, **{**about, **auroc.to_json()})
+    def _auroc(self, fitted: MeasuredSet, tested: MeasuredSet, split: str) -> Value:
+        """AUROC on one set of a classifier fitted to another, with an interval by patient.
+
+        Images of unknown label are left out; made-up ones are drawn one by one.
+        """
+        learned, known = self.pick(fitted), self.pick(tested)
+        of_fitted, of_tested = (np.flatnonzero(~np.isnan(labels)) for labels in (learned, known))
+        patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
+        about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
+        if not len(of_tested):
+            return Value(value=None, why="no image has a known label", **about)
+        try:
+            scores = label_scores(
+                fitted.features[self.space][of_fitted],
+                learned[of_fitted],
+                tested.features[self.space][of_tested],
+            )
+            auroc = patient_bootstrap(
+                known[of_tested],
+                scores,
+                [str(patient) for patient in patients],
+                redraws=self.sets.redraws,
+                generator=np.random.default_rng((self.sets.seed, 7)),
+            )["auroc"]
+        except InputError as error:
+            return Value(value=None, why=str(error), **about)
+        why = "" if np.isfinite(auroc.value) else "the labels that are scored are of one class"
+        return Value(why=why, **{**about, **auroc.to_json()})

@@ -3,12 +3,13 @@
 `measure_sets` gives all that figures are made of: features, copies, thumbnails, spectra and labels.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ Subject = Literal["synthetic", "baseline", "real"]
 PIXELS = "pixels"
 THUMBNAIL_PX = 32
 N_COPIES = 8
+#: An attribute with more levels is no condition.
+MOST_LEVELS = 16
 NO_VAL = "the real set has no val"
 #: So many images of a side are compared at most: distances of all pairs take memory, and figures
 #: hardly change beyond.
@@ -51,12 +54,20 @@ class Networks:
     inception_sha256: str = ""
 
 
+class Level(NamedTuple):
+    """A level of an attribute that a generator was asked for, such as view AP."""
+
+    name: str
+    level: str
+
+
 @dataclass(frozen=True)
 class MeasuredSet:
     """N images of one set, as figures see them.
 
     dataset, rows: where they are; n_images: how many there were to choose them from.
-    labels: (N, T) of 1 malignant (of other targets: has it), 0 benign, nan unknown. patients: (N,)
+    labels: (N, T) of 1 malignant (of other targets: has it), 0 benign, nan unknown. conditions:
+    (N, C) likewise, whether the image was drawn with each level of its attributes. patients: (N,)
     ids. features: (N, D) by space, among them `pixels`: thumbnails without mean, of unit length,
     whose product is their correlation. copies: (N, 8, D) likewise, of the eight symmetries of the
     square, the image itself first; None for made-up images. powers: (N, B) of
@@ -70,6 +81,7 @@ class MeasuredSet:
     rows: tuple[Row, ...]
     n_images: int
     labels: Array
+    conditions: Array
     patients: Array
     features: Mapping[str, Array]
     copies: Mapping[str, Array] | None
@@ -91,11 +103,13 @@ class MeasuredSet:
 class Sets:
     """The sets of an assessment; `compare_n` images of each are compared where n is to be equal.
 
-    `targets` are those of the synthetic set, which the real one has too, perhaps beside others.
+    `targets` are those of the synthetic set, which the real one has too, perhaps beside others;
+    `conditions` the levels of attributes that both have, beside several targets.
     `seed` drives every draw; patients are drawn `redraws` times for an interval.
     """
 
     targets: tuple[str, ...]
+    conditions: tuple[Level, ...]
     synthetic: MeasuredSet
     baseline: MeasuredSet | None
     train: MeasuredSet
@@ -149,21 +163,25 @@ def measure_sets(settings: AssessSettings) -> Sets:
     compare_n = _equal_n(settings.compare_n, sizes)
     networks = _networks(settings)
     size_px, targets = real.info.size_px, synthetic.info.targets
+    conditions = _common_levels(synthetic, real) if len(targets) > 1 else ()
 
     def made_up(dataset: Dataset) -> MeasuredSet:
         rows = dataset.split("all")
         chosen = evenly_spaced(rows, settings.max_images)
         return _measure(
-            dataset, chosen, len(rows), networks, targets=targets, size_px=size_px, copies=False
-        )
+            dataset, chosen, len(rows), networks,
+            targets=targets, conditions=conditions, size_px=size_px, copies=False,
+        )  # fmt: skip
 
     def of_patients(rows: Sequence[Row]) -> MeasuredSet:
         return _measure(
-            real, rows, len(rows), networks, targets=targets, size_px=size_px, copies=True
-        )
+            real, rows, len(rows), networks,
+            targets=targets, conditions=conditions, size_px=size_px, copies=True,
+        )  # fmt: skip
 
     return Sets(
         targets=targets,
+        conditions=conditions,
         synthetic=made_up(synthetic),
         baseline=None if baseline is None else made_up(baseline),
         train=of_patients(train),
@@ -189,6 +207,32 @@ def _open_synthetic(path: Path, real: Dataset) -> Dataset:
             f"{', '.join(real.info.targets)}; name the columns of both alike"
         )
     return dataset
+
+
+def _common_levels(synthetic: Dataset, real: Dataset) -> tuple[Level, ...]:
+    """The levels of attributes that a generator was asked for, and real images have as well.
+
+    Of two levels of an attribute one is named: the other is the rest.
+    """
+    levels: list[Level] = []
+    for name in sorted(synthetic.rows[0].attributes.keys() & real.rows[0].attributes.keys()):
+        asked, known = (
+            {row.attributes[name] for row in of.rows} - {""} for of in (synthetic, real)
+        )
+        common = sorted(asked & known)
+        if 2 <= len(common) <= MOST_LEVELS:
+            levels += [Level(name, one) for one in (common[:1] if len(common) == 2 else common)]
+    return tuple(levels)
+
+
+def _levels_of(rows: Sequence[Row], levels: Sequence[Level]) -> Array:
+    """Whether each of N rows has each of C levels, (N, C): 1, 0, or nan where it is unknown."""
+    has = [
+        [float(cell == one.level) if (cell := row.attributes.get(one.name, "")) else math.nan
+         for one in levels]
+        for row in rows
+    ]  # fmt: skip
+    return np.array(has, dtype=np.float64).reshape(len(rows), len(levels))
 
 
 def _equal_n(asked: int | None, sizes: Mapping[str, int]) -> int:
@@ -225,6 +269,7 @@ def _measure(
     networks: Networks,
     *,
     targets: Sequence[str],
+    conditions: Sequence[Level],
     size_px: int,
     copies: bool,
 ) -> MeasuredSet:
@@ -236,6 +281,7 @@ def _measure(
         n_images: how many there were to choose them from.
         networks: what turns images into features.
         targets: what labels are of, by name.
+        conditions: levels of attributes that count as labels too.
         size_px: the side at which spectra are compared.
         copies: whether mirrored and turned copies are looked at too.
     """
@@ -263,6 +309,7 @@ def _measure(
         rows=tuple(rows),
         n_images=n_images,
         labels=labels,
+        conditions=_levels_of(rows, conditions),
         patients=np.array([row.patient_id for row in rows]),
         features={space: features[:, 0] for space, features in by_space.items()},
         copies=by_space if copies else None,
