@@ -18,13 +18,15 @@ def finetunes_alike(settings: FinetuneSettings) -> str | None:
     head = settings.head
     if settings.network is not None or head.kind == "mlp" or head.sampling_rate < 1:
         return None
-    of_each = {
-        "out": True,
-        "seed": not _drawn_by_seed(settings),
-        "privacy": {"epsilon", "risk"},
-        "head": {"lr_times_steps", "average_from", "optimizer"},
-    }
-    common = settings.model_dump(mode="json", exclude=of_each)
+    common = settings.model_dump(
+        mode="json",
+        exclude={
+            "out": True,
+            "seed": not _drawn_by_seed(settings),
+            "privacy": {"epsilon", "risk"},
+            "head": {"lr_times_steps", "average_from", "optimizer"},
+        },
+    )
     return json.dumps([settings.privacy.protects, common], sort_keys=True)
 
 

@@ -145,10 +145,10 @@ def _train_head(
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
     head = private_head(settings, run, plan, setup, keyed_digest(plan.dataset, setup.rows))
-    (weights,) = train_private_heads([head], setup.examples, public=setup.public)
-    if not isinstance(weights, Tensor):
-        raise weights
-    return setup.classifier_of(weights, settings.head), head.ledger.close()
+    (trained,) = train_private_heads([head], setup.examples, public=setup.public)
+    if not isinstance(trained, Tensor):
+        raise trained
+    return setup.classifier_of(trained, settings.head), head.ledger.close()
 
 
 def private_head(

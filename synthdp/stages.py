@@ -102,8 +102,8 @@ class Stage:
         started = [place for place, error in enumerate(ended) if error is None]
         with stage(self._name or self.run):
             found = _named(self.together)([several[place] for place in started]) if started else []
-        for place, error in zip(started, found, strict=True):
-            ended[place] = error
+        for place, problem in zip(started, found, strict=True):
+            ended[place] = problem
         return ended
 
 
