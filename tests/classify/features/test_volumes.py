@@ -165,9 +165,9 @@ def test_a_private_head_learns_from_volumes_end_to_end(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(dataset.split("val"))
     assert run_predict(PredictSettings.model_validate(predict))  # the same table again
-    with pytest.raises(InputError, match="takes volumes in the form of a data set"):
+    with pytest.raises(InputError, match="does not say how its volumes were made of scans"):
         run_predict(PredictSettings.model_validate(predict | {"images": dataset.root / "images"}))
-    with pytest.raises(InputError, match="takes volumes"):
+    with pytest.raises(InputError, match="give volumes of"):
         Classifier.load(run).predict_proba(np.zeros((1, 16, 16), np.uint8))
 
 
