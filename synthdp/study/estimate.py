@@ -127,12 +127,16 @@ def _network_seconds(settings: StudySettings, call: StageCall) -> float:
     """Of a run that trains a network: its steps, and the images that its model is scored on."""
     network, backbone = call.setting("network"), call.setting("backbone")
     backbone = backbone or settings.trained_backbone or settings.backbone
-    images = Counter(row.patient_id for row in open_dataset(call.setting("data")).split("train"))
-    most = network.max_images or max(images.values())
+    # none may be there: a refusal would tell whether the last of the patients is
+    trained_on = open_dataset(call.setting("data")).split("train", may_be_empty=True)
+    images = Counter(row.patient_id for row in trained_on)
+    most = network.max_images or max(images.values(), default=0)
     a_pass = sum(min(n, most) for n in images.values()) * network.views
     seen = a_pass * network.sampling_rate * network.steps
     times = PRIVATE_TRAINING if call.setting("privacy").protects else TRAINING
-    scored = sum(len(open_dataset(on.data).split(on.split)) for on in settings.evaluate_on)
+    scored = sum(
+        len(open_dataset(on.data).split(on.split, may_be_empty=True)) for on in settings.evaluate_on
+    )
     seconds: float = (seen * times + scored * backbone.views) * seconds_a_view(backbone)
     return seconds
 

@@ -302,6 +302,19 @@ _KeysOfPretrain = Annotated[dict[str, Any], KeysOf(STAGES["pretrain"].settings_c
 _KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_class, "finetune")]
 
 
+#: What the rows of the grid say of their runs: a stage's own settings would make it untrue.
+OF_THE_GRID = ("data", "out", "seed", "privacy")
+
+
+def _refuse_what_rows_say(where: str, values: Mapping[str, Any]) -> None:
+    if given := [key for key in values if key in OF_THE_GRID]:
+        raise ValueError(
+            f"{where}.{given[0]}: the study itself gives {', '.join(OF_THE_GRID)} to its runs, or "
+            "its rows would say what their models are not; set data, epsilons, privacy or seeds of "
+            "the study"
+        )
+
+
 #: What a study may set for one strategy alone.
 OF_ONE_STRATEGY = ("pretrain", "finetune", "network")
 
@@ -314,6 +327,8 @@ def _refuse_other_parts(by_strategy: Mapping[str, Any]) -> Mapping[str, Any]:
                     f"{strategy}.{part}: name settings of {', '.join(OF_ONE_STRATEGY)}, as in "
                     "{network: {lr: 0.05}}"
                 )
+            if part != "network":
+                _refuse_what_rows_say(f"{strategy}.{part}", values)
     return by_strategy
 
 
@@ -463,6 +478,12 @@ class StudySettings(EngineSettings):
         if twice:
             raise ValueError(f"{', '.join(twice)}: named twice; keep one")
         return values
+
+    @model_validator(mode="after")
+    def _rows_say_what_their_runs_are(self) -> "StudySettings":
+        _refuse_what_rows_say("pretrain", self.pretrain)
+        _refuse_what_rows_say("finetune", self.finetune)
+        return self
 
     @model_validator(mode="after")
     def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":

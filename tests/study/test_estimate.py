@@ -141,3 +141,13 @@ def test_a_dry_run_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["study", str(tmp_path / "study.yaml"), "--dry-run"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("study will take about 1 minute on 1 worker with a core each")
+
+
+def test_an_estimate_tells_not_whether_anybody_is_in_train(tmp_path: Path) -> None:
+    """A study of heads was planned without anybody; one of networks refused, and so told."""
+    values = small_study(tmp_path) | {"strategies": ["blocks_only"], "seeds": [0], "epsilons": [6]}
+    data = Path(str(values["data"]))
+    values["evaluate_on"] = [{"data": data, "split": "test"}]
+    manifest = data / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",train,", ",test,"))
+    assert seconds(study_settings(values, network={"steps": 100, "sampling_rate": 0.5})) > 0

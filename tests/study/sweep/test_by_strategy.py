@@ -58,3 +58,23 @@ def test_an_unknown_key_is_refused_before_anything_runs(tmp_path: Path) -> None:
     own = {"whole_only": {"network": {"rate": 0.1}}}
     with pytest.raises(InputError, match="rate: unknown key"):
         expand_grid(study_settings(values(tmp_path), by_strategy=own))
+
+
+@pytest.mark.parametrize("stage", ["finetune", "pretrain"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"privacy": {"epsilon": 50, "population": 50, "delta": 1e-3}},
+        {"data": "other"},
+        {"out": "elsewhere"},
+        {"seed": 7},
+    ],
+)
+def test_what_a_row_says_of_its_run_is_no_setting_of_a_stage(
+    stage: str, own: dict[str, object], tmp_path: Path
+) -> None:
+    """A row of epsilon 1 was trained at 50, and counted once for all epsilons."""
+    (key,), asked = own, values(tmp_path)
+    for changes in ({stage: own}, {"by_strategy": {"real_only": {stage: own}}}):
+        with pytest.raises(InputError, match=rf"{stage}\.{key}: the study itself gives"):
+            study_settings(asked, **changes)
