@@ -14,6 +14,7 @@ from pydantic import Field
 from synthdp.config.settings import BackboneSettings, Settings, read_json_as
 from synthdp.errors import InputError
 from synthdp.networks.public.weight_files import found_weights
+from synthdp.storage.files import sha256_file
 
 NETWORKS_FOLDER, NETWORKS_FILE = "networks", "networks.json"
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -105,7 +106,9 @@ def _candidates(
     weights = settings.weights
     assert weights is not None  # the caller has asked
     yield model / NETWORKS_FOLDER / weights.name
-    yield model / weights.name
+    beside = model / weights.name  # put there by who received the model, or a file of its own
+    if beside.is_file() and sha256_file(beside) == settings.sha256:
+        yield beside
     file = found_weights(settings)
     if file is not None:
         yield file
