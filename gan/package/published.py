@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gan.package.conditions import UNKNOWN, Conditions, shares_of
 from gan.settings.parts import FindingsTable
-from synthdp.data.description import protected_set_of
+from synthdp.data.description import charged_set_of, protected_set_of
 from synthdp.data.importing.tables.collection_table import read_collection
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
@@ -85,6 +85,11 @@ def read_published(asked: FindingsTable, findings: Sequence[str]) -> PublishedTa
             raise InputError(
                 f"findings_table: is one of the patients of the data set {protected.name}, who are "
                 "protected, so that it is not public; give public shares in findings"
+            )
+        if (charged := charged_set_of(path)) is not None:
+            raise InputError(
+                f"findings_table: is one of the set {charged.name}, which was made from patients, "
+                "so that it is not public; give public shares in findings"
             )
         if not path.is_file():
             raise InputError(f"findings_table: there is no table {path}; correct the path")

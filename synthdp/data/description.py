@@ -1,6 +1,7 @@
 """What a data set is: `dataset.json`, its checks, and where files lie beside it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,17 +124,30 @@ def read_info(root: Path) -> DatasetInfo:
     return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
 
 
+def _sets_around(path: Path) -> Iterator[DatasetInfo]:
+    """The sets in whose folders a file or folder stands, links followed, the innermost first."""
+    path = path.resolve()
+    return (read_info(folder) for folder in (path, *path.parents) if is_dataset(folder))
+
+
 def protected_set_of(path: Path) -> DatasetInfo | None:
     """The set in whose folder a file or folder stands, links followed, if it protects its patients.
 
     Raises:
         InputError: when the description of a set there is damaged.
     """
-    path = path.resolve()
-    for folder in (path, *path.parents):
-        if is_dataset(folder) and (info := read_info(folder)).protects_patients:
-            return info
-    return None
+    return next((info for info in _sets_around(path) if info.protects_patients), None)
+
+
+def charged_set_of(path: Path) -> DatasetInfo | None:
+    """The set in whose folder a file or folder stands, if it was made from patients: synthetic.
+
+    What it says of them is covered by the promise of its lineage alone.
+
+    Raises:
+        InputError: when the description of a set there is damaged.
+    """
+    return next((info for info in _sets_around(path) if info.lineage.releases), None)
 
 
 def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:

@@ -20,7 +20,9 @@ from synthdp.config.settings import FeatureSettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import record_of, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.folder import RunBusyError, open_run
@@ -156,6 +158,23 @@ def test_what_ends_one_run_leaves_the_others(clinic: Path, backbone: dict[str, o
     assert "ledger is lost" in str(errors[3])
     assert read_statement(good.out).epsilon <= 6
     assert sorted(path.name for path in taken.out.iterdir()) == [".lock", "notes.txt"]
+
+
+def test_a_group_spends_no_more_than_its_set_may_be_asked_for(
+    clinic: Path, backbone: dict[str, object]
+) -> None:
+    """Each fits by itself, as each was planned; the record takes what fits beside the others."""
+    record = record_of(open_dataset(clinic))
+    record.set_budget(Budget(epsilon=8, delta=1e-3), "tried")
+    runs = [asked(clinic, backbone, f"run-{e}", e) for e in (6, 7, 2)]
+    first, second, third = run_finetunes(runs)
+    assert first is None
+    assert isinstance(second, InputError)
+    assert "privacy.budget is epsilon 8" in str(second)
+    assert third is None
+    assert len(record.releases) == 2
+    assert Lineage(releases=record.releases).epsilon_to("patient", 1e-3) <= 8
+    assert not (runs[1].out / "model").exists()
 
 
 def test_what_all_stand_on_ends_all_before_anything_is_spent(

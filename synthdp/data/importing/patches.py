@@ -14,7 +14,13 @@ import numpy as np
 from synthdp.config.spellings import respelled, started_in
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import NARROW, decode_pixels
-from synthdp.data.description import KEY_FILE, DatasetInfo, protected_set_of, read_info
+from synthdp.data.description import (
+    KEY_FILE,
+    DatasetInfo,
+    charged_set_of,
+    protected_set_of,
+    read_info,
+)
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.folders.arrays import array_image
@@ -374,11 +380,20 @@ def refuse_protected_files(settings: PatchesSettings, listing: Listing) -> None:
 def _refuse_protected(settings: PatchesSettings, paths: Iterable[Path]) -> None:
     if settings.kind == "real":
         return
+    paths = [*paths]
     for protected in filter(None, map(protected_set_of, paths)):
         raise InputError(
             f"kind: {settings.kind} would take the patients of the data set {protected.name} out "
             "of every promise, since these files are its own; whether patients are protected is "
             "declared once, when the original files are imported"
+        )
+    if settings.kind == "synthetic" and settings.lineage != "none":
+        return  # which says what they were made from
+    for charged in filter(None, map(charged_set_of, paths)):
+        raise InputError(
+            f"kind: these files are of the set {charged.name}, which was made from patients, and "
+            "nothing would count what was spent on them; name that set where this one was to "
+            "stand, or import them with kind=synthetic and a lineage"
         )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from synthdp import __version__
-from synthdp.data.description import DatasetInfo, protected_set_of
+from synthdp.data.description import DatasetInfo, charged_set_of, protected_set_of
 from synthdp.data.phantoms.chest.chest_set import described_table, write_radiographs
 from synthdp.data.phantoms.ct.ct_set import TARGET, write_volumes
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
@@ -247,6 +247,11 @@ def run_phantoms(settings: PhantomSettings) -> Path:
             raise InputError(
                 f"table: is one of the patients of the data set {protected.name}, who are "
                 "protected, so that it is not public; draw to it with as_real: true alone"
+            )
+        if (charged := charged_set_of(path)) is not None:
+            raise InputError(
+                f"table: is one of the set {charged.name}, which was made from patients, so that "
+                "it is not public; draw to it with as_real: true alone"
             )
     info = _info(settings)
     if holds_dataset(settings.out, info):

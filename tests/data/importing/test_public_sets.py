@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from synthdp.dossier.attacks import _odds_bounds
 from synthdp.dossier.evidence import _set_subject, read_evidence
 from synthdp.dossier.utility import utility_of
 from synthdp.errors import InputError
-from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import set_statement, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
@@ -235,6 +236,34 @@ def test_phantoms_are_not_drawn_to_a_table_of_protected_patients_called_public(
     asked = {"subject": "chest", "table": clinic / "manifest.csv", "table_is_public": True}
     with pytest.raises(InputError, match="who are protected, so that it is not public"):
         run_phantoms(PhantomSettings.model_validate({"out": tmp_path / "drawn", **asked}))
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Path:
+    """Images of a generator that saw patients without a promise."""
+    seen = Release(id="0" * 16, stage="train-gan", data="clinic", mu=math.inf, note="no noise")
+    return clinic_set(tmp_path / "drawn", "synthetic", lineage=Lineage(releases=(seen,)))
+
+
+def test_phantoms_are_not_drawn_to_a_table_of_synthetic_patients_called_public(
+    synthetic: Path,
+) -> None:
+    asked = {"subject": "chest", "table": synthetic / "manifest.csv", "table_is_public": True}
+    with pytest.raises(InputError, match="the set drawn, which was made from patients"):
+        run_phantoms(PhantomSettings.model_validate({"out": synthetic.parent / "set", **asked}))
+
+
+@pytest.mark.parametrize("changes", [{"kind": "public"}, {"kind": "synthetic", "lineage": "none"}])
+def test_what_was_spent_on_synthetic_images_is_not_lost_by_another_import(
+    synthetic: Path, changes: dict[str, str]
+) -> None:
+    (synthetic / "images").rename(synthetic / "malignant")
+    out = synthetic.parent / "again"
+    if changes["kind"] != "synthetic":
+        changes = {**changes, "patient_pattern": "(P?[0-9]+)"}
+    with pytest.raises(InputError, match="the set drawn, which was made from patients"):
+        imported(synthetic.parent, out=out, metadata="none", **changes)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(("first", "second"), [("real", "public"), ("public", "real")])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import clinic_set
 from pydantic import ValidationError
 
 from gan.plans import plan_train_gan
@@ -29,6 +30,7 @@ from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.frozen import build_pyramid
 from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 
@@ -258,6 +260,12 @@ def test_without_public_shares_or_with_certain_ones_it_is_refused(
     own = {"table": data / "manifest.csv", "table_is_public": True}
     with pytest.raises(InputError, match="is one of the patients of the data set clinic"):
         plan_train_gan(private(data, tmp_path / "run", findings=None, findings_table=own))
+    seen = Release(id="0" * 16, stage="train-gan", data="clinic", mu=math.inf, note="no noise")
+    of_patients = Lineage(releases=(seen,))
+    drawn = clinic_set(tmp_path / "drawn", "synthetic", lineage=of_patients) / "manifest.csv"
+    made = {"table": drawn, "table_is_public": True}
+    with pytest.raises(InputError, match="the set drawn, which was made from patients"):
+        plan_train_gan(private(data, tmp_path / "run", findings=None, findings_table=made))
 
 
 def test_a_public_table_gives_the_shares_and_stands_in_the_statement(
