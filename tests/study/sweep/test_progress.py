@@ -206,6 +206,7 @@ def test_runs_that_fail_or_can_not_run_are_counted_once(
         return call.folder, "no luck" if call.folder == parents[0].folder else None
 
     monkeypatch.setattr(sweep, "attempt", attempt)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     everything = {call.folder: call for call in (*parents, *children, *scores)}
     with opened_engine(EngineSettings()) as engine, closing(StudyProgress(everything)) as progress:
         runs = {call.folder: call for call in (*parents, *children)}
@@ -245,7 +246,7 @@ def test_a_worker_writes_how_far_it_is_and_says_how_long_it_took(
             states.append(json.loads(state_file(call).read_text()))
         return call.folder, None
 
-    outcome = work(attempt, call, WorkerSetup(1, cluster=True, folder=str(Path.cwd())))
+    (outcome,) = work(attempt, call, WorkerSetup(1, cluster=True, folder=str(Path.cwd())))
     assert outcome.seconds == 100
     assert states[-1]["doing"].startswith("training the head, 9 of 10 steps")
     assert states[-1]["for_s"] == 100

@@ -398,6 +398,7 @@ def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
         return attempt(call, threads)
 
     monkeypatch.setattr(sweep, "attempt", failing)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     assert not (study.out / "defaults.yaml").exists()
