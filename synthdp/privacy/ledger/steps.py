@@ -113,14 +113,13 @@ def run_steps_together(
         what: their name, where progress is shown.
 
     Returns:
-        By place, what ended a training that could not reserve or keep its steps; the others went
-        on.
+        By place, what ended a training whose state is ahead of its ledger, or that could not
+        reserve or keep its steps; the others went on.
 
     Guarantee: of each training a step's number is handed to `take` once, ever, and only when it
     stands reserved in that training's own ledger.
 
     Raises:
-        InputError: when a state is ahead of its ledger.
         KeyboardInterrupt: after a clean stop.
     """
     ended: dict[int, InputError | RunError] = {}
