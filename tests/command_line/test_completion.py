@@ -48,7 +48,7 @@ def offered(line: str, cwd: Path) -> list[str]:
         ("synthdp predict ru", {"runs/"}),
         ("synthdp settings finetune privacy.de", {"privacy.delta"}),
         ("synthdp settings data pha", {"phantoms"}),
-        ("synthdp config show study/ow", {"study/own"}),
+        ("synthdp config show study/own-f", {"study/own-findings"}),
     ],
 )
 def test_a_shell_is_offered(typed: str, words: set[str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -262,7 +263,8 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
             raise KeyboardInterrupt
         return torch.ones(2, 9)
 
-    monkeypatch.setattr(train, "public_features", lambda *_: None)
+    undirected = SimpleNamespace(directions=None)
+    monkeypatch.setattr(train, "public_features", lambda *_: undirected)
     monkeypatch.setattr(train, "patient_rows", lambda *_: torch.ones(1, 18))
     monkeypatch.setattr(train, "released_sums", released)
     monkeypatch.setattr(train, "match", lambda *_, **__: None)

@@ -16,7 +16,7 @@ from classify.auditing.network import NetworkSubject
 from classify.auditing.network import replay as replay_network
 from classify.auditing.replay import replay as replay_head
 from classify.auditing.subject import Subject
-from classify.features import volumes
+from classify.features import extract
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe
 from classify.network import gradients
@@ -181,7 +181,7 @@ def augments_by_the_first_tag(patch: pytest.MonkeyPatch) -> None:
     """All are augmented by the tag of whoever stands first."""
 
     def name(self: ImageExamples, image: int, view: int) -> bytes:
-        return f"view {self.seed} {view} {self._own_places[image]} ".encode() + self.tags[0]
+        return f"view {self.seed} {view} {self._own_positions[image]} ".encode() + self.tags[0]
 
     patch.setattr(ImageExamples, "_name", name)
 
@@ -289,7 +289,7 @@ def test_features_of_volumes_that_hang_on_others_show_in_a_neighbours_bits(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The fault that a test of `test_volumes` is there for, planted into what it reads."""
-    honest = volumes.load_volumes
+    honest = extract.load_volumes
 
     def centred(*arguments: object) -> NDArray[np.float32]:
         found: NDArray[np.float32] = honest(*arguments)  # type: ignore[arg-type]
@@ -297,6 +297,6 @@ def test_features_of_volumes_that_hang_on_others_show_in_a_neighbours_bits(
 
     find = test_volumes.test_a_volume_gives_the_same_bits_whoever_else_is_there
     find(tmp_path_factory.mktemp("sound"))
-    monkeypatch.setattr(volumes, "load_volumes", centred)
+    monkeypatch.setattr(extract, "load_volumes", centred)
     with pytest.raises(AssertionError):
         find(tmp_path_factory.mktemp("planted"))

@@ -314,6 +314,7 @@ class AtAddress:
     targets: Tensor
     tags: tuple[bytes, ...]
     n_views: int = 1
+    positive_weights: None = None
 
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
         rows = self.images[images]
