@@ -36,7 +36,7 @@ def started(folder: Path, *, dies_in: int = -1) -> subprocess.CompletedProcess[s
     folder.mkdir()
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     if dies_in >= 0:  # torchrun itself sees a loss late, and lets the process that is left say it
-        words.append("--monitor-interval=20")
+        words.append("--monitor-interval=5")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, *words, team_training.__file__, str(folder), str(dies_in)],
