@@ -10,7 +10,7 @@ in the order in which threads come are not used at all (`synthdp.machine.devices
 
 Other ways were measured, in processor time over that of the plain step in batches of 16: a whole
 ResNet9 at 64 px, patients of 1 to 8 images, one thread (`scripts/bench_dp_step.py`). One at a time
-takes 1.7 to 1.9 times, Opacus's hooks 4.4 and its ghost clipping 3.9. Of groups of patients of as
+takes 1.8 times, Opacus's hooks 4.1 and its ghost clipping 3.9. Of groups of patients of as
 many images by `torch.func.vmap`, a patient's bits did not move with its neighbours here, but a
 group takes 1.2 to 1.3 times as long as its patients one by one, and would have to be looked at on
 every machine as `synthdp.networks.alone` does. Ghost clipping gives a float32 sum over patients, in
