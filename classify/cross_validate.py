@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.auditing.subject import Subject, train_subject
+from classify.auditing.head.subject import HeadSubject, train_subject
 from classify.finetune import HeadSetup, set_up_head, train_plain_head
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe
@@ -121,7 +121,7 @@ def _trained(
     if mechanism is None:
         some, rate = replace(setup, examples=examples), settings.head.sampling_rate
         return train_plain_head(some, recipe, sampling_rate=rate, seed=seed)
-    subject = Subject(
+    subject = HeadSubject(
         examples=examples,
         recipe=replace(recipe, block_steps=recipe.steps),
         mechanism=mechanism,

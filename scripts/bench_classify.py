@@ -15,7 +15,7 @@ from bench_head import seconds
 from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 
-from classify.auditing.subject import Subject, train_subject
+from classify.auditing.head.subject import HeadSubject, train_subject
 from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, lr_times_steps
@@ -50,7 +50,7 @@ def train_heads(data: HeadExamples, steps: int) -> None:
         )
         recipe = HeadRecipe(steps, lr_times_steps(epsilon) / steps, 0.5, 100)
         start = torch.zeros(1, data.inputs.shape[1])
-        subject = Subject(data, recipe, mechanism, start, DELTA)
+        subject = HeadSubject(data, recipe, mechanism, start, DELTA)
         for _ in range(SEEDS):
             with tempfile.TemporaryDirectory() as name:
                 train_subject(subject, NoiseSource(new_key(), "shake256"), Path(name))

@@ -1,1 +1,1 @@
-"""Attacks on a fine-tuned head."""
+"""Attacks on what a finished training promised."""

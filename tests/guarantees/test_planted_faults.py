@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.auditing.canaries import one_run, one_run_bounds
-from classify.auditing.replay import replay
-from classify.auditing.subject import Subject
+from classify.auditing.head.canaries import one_run, one_run_bounds
+from classify.auditing.head.replay import replay
+from classify.auditing.head.subject import HeadSubject
 from classify.head import examples as head_examples
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
@@ -33,13 +33,13 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 true_gaussian = NoiseSource.gaussian
 
 
-def subject(generator: np.random.Generator) -> Subject:
+def subject(generator: np.random.Generator) -> HeadSubject:
     """A dozen patients with one to three images each, at epsilon 6."""
     units = torch.arange(12).repeat_interleave(torch.from_numpy(generator.integers(1, 4, 12)))
     inputs = torch.from_numpy(generator.normal(size=(len(units), FEATURES))).float()
     inputs = torch.nn.functional.normalize(inputs, dim=1)
     mechanism = Mechanism.reaching(epsilon=6, delta=1e-3, steps=STEPS, normaliser=20)
-    return Subject(
+    return HeadSubject(
         examples=HeadExamples(inputs, (inputs[:, :1] > 0).float(), units),
         recipe=HeadRecipe(steps=STEPS, lr=2.0, average_from=0.5, block_steps=6),
         mechanism=mechanism,

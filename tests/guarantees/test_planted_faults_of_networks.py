@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.auditing.network import NetworkSubject
-from classify.auditing.network import replay as replay_network
-from classify.auditing.replay import replay as replay_head
-from classify.auditing.subject import Subject
+from classify.auditing.head.replay import replay as replay_head
+from classify.auditing.head.subject import HeadSubject
+from classify.auditing.network.replay import replay as replay_network
+from classify.auditing.network.subject import NetworkSubject
 from classify.features import extract
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe
@@ -41,7 +41,7 @@ OTHERS = "one patient moves what others add to a step's sum"
 # Several findings: all targets of a patient are one bounded vector.
 
 
-def head_subject(features: int) -> Subject:
+def head_subject(features: int) -> HeadSubject:
     """A dozen patients with two images each and three findings, at epsilon 6."""
     generator = torch.Generator().manual_seed(0)
     units = torch.arange(12).repeat_interleave(2)
@@ -49,7 +49,7 @@ def head_subject(features: int) -> Subject:
     inputs = torch.nn.functional.normalize(inputs, dim=1)
     targets = (inputs[:, :3] > 0).float()
     targets[::5, 1] = torch.nan
-    return Subject(
+    return HeadSubject(
         examples=HeadExamples(inputs, targets, units),
         recipe=HeadRecipe(steps=STEPS, lr=2.0, average_from=0.5, block_steps=2),
         mechanism=Mechanism.reaching(epsilon=6, delta=1e-3, steps=STEPS, normaliser=20),

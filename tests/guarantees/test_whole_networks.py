@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.auditing.network import NetworkSubject, broken_promise, one_run, replay
+from classify.auditing.network.canaries import broken_promise, one_run
+from classify.auditing.network.replay import replay
+from classify.auditing.network.subject import NetworkSubject
 from classify.network.gradients import PatientGradients, TokenExamples, all_views
 from classify.settings.network import NetworkSettings
 from synthdp.privacy.mechanism import Mechanism

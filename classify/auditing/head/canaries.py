@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.auditing.subject import Subject, in_processes, train_subject
+from classify.auditing.head.subject import HeadSubject, in_processes, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.attacks.audit import (
     Bound,
@@ -52,7 +52,7 @@ class CanaryExamples(HeadExamples):
         return torch.cat([super().gradients(weights), self.planted])
 
 
-def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
+def with_canaries(subject: HeadSubject, inside: NDArray[np.bool_]) -> HeadSubject:
     """The training with one more feature for each canary, and those `inside` taking part.
 
     Args:
@@ -91,7 +91,7 @@ def _padded(examples: HeadExamples, extra: int) -> HeadExamples:
     return replace(examples, inputs=F.pad(examples.inputs, (0, extra)))
 
 
-def _released_along(subject: Subject, n_canaries: int, key: bytes) -> NDArray[np.float64]:
+def _released_along(subject: HeadSubject, n_canaries: int, key: bytes) -> NDArray[np.float64]:
     """The sum of all released means along each canary's direction, in units of its noise."""
     total = torch.zeros(n_canaries, dtype=torch.float64)
 
@@ -106,7 +106,7 @@ def _released_along(subject: Subject, n_canaries: int, key: bytes) -> NDArray[np
     return scores
 
 
-def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> CanaryScores:
+def one_run(subject: HeadSubject, generator: np.random.Generator, canaries: int) -> CanaryScores:
     """Scores of canaries in one training, each of which takes part by the flip of a fair coin."""
     inside = generator.random(canaries) < 0.5
     attacked = with_canaries(subject, inside)
@@ -114,7 +114,7 @@ def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> 
     return CanaryScores(scores[inside], scores[~inside])
 
 
-def one_run_bounds(scores: CanaryScores, subject: Subject, confidence: float) -> list[Bound]:
+def one_run_bounds(scores: CanaryScores, subject: HeadSubject, confidence: float) -> list[Bound]:
     """The f-DP bound, which assumes nothing, and the Gaussian fit.
 
     The f-DP bound is the better of two numbers of guesses, both fixed beforehand: the one that is
@@ -133,7 +133,9 @@ def one_run_bounds(scores: CanaryScores, subject: Subject, confidence: float) ->
     ]
 
 
-def made_small(subject: Subject, generator: np.random.Generator, dimensions: int) -> Subject:
+def made_small(
+    subject: HeadSubject, generator: np.random.Generator, dimensions: int
+) -> HeadSubject:
     """The same training of up to 100 of its patients, on a random projection of their inputs.
 
     It starts from zero and has no public images; the last input, which the bias sees, stays. A
@@ -154,13 +156,18 @@ def made_small(subject: Subject, generator: np.random.Generator, dimensions: int
     )
 
 
-def _one_score(subject: Subject, task: tuple[bool, bytes]) -> float:
+def _one_score(subject: HeadSubject, task: tuple[bool, bytes]) -> float:
     inside, key = task
     return float(_released_along(with_canaries(subject, np.array([inside])), 1, key)[0])
 
 
 def many_runs(
-    subject: Subject, generator: np.random.Generator, *, runs: int, dimensions: int, workers: int
+    subject: HeadSubject,
+    generator: np.random.Generator,
+    *,
+    runs: int,
+    dimensions: int,
+    workers: int,
 ) -> CanaryScores:
     """Scores of one worst-case patient, who takes part in half of the trainings."""
     small = made_small(subject, generator, dimensions)
@@ -169,7 +176,7 @@ def many_runs(
     return CanaryScores(scores[0::2], scores[1::2])
 
 
-def many_runs_bounds(scores: CanaryScores, subject: Subject, confidence: float) -> list[Bound]:
+def many_runs_bounds(scores: CanaryScores, subject: HeadSubject, confidence: float) -> list[Bound]:
     """As `worst_case_bounds`."""
     return worst_case_bounds(
         MANY_RUNS, scores, mu=subject.mu, delta=subject.delta, confidence=confidence

@@ -18,6 +18,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
+from synthdp.runs.audit_record import Audited
 
 _CHUNKS_A_WORKER = 4
 Task = TypeVar("Task")
@@ -25,7 +26,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Subject(PromisedTraining):
+class HeadSubject(PromisedTraining):
     """A private training of a head, ready to be run again on neighbouring patients.
 
     delta: at which the mechanism's epsilon is stated; the rest as in `train_private_head`.
@@ -40,22 +41,27 @@ class Subject(PromisedTraining):
     public: PublicExamples | None = None
 
     @property
+    def audited(self) -> Audited:
+        """Whose promise is tried, for the record."""
+        return Audited("head", self.epsilon, self.delta, self.mu)
+
+    @property
     def mu(self) -> float:
         """Signal-to-noise that is promised."""
         return self.mechanism.mu
 
-    def on(self, examples: HeadExamples) -> "Subject":
+    def on(self, examples: HeadExamples) -> "HeadSubject":
         """The same training of other patients."""
         return replace(self, examples=examples)
 
 
-def open_ledger(subject: Subject, folder: Path) -> Ledger:
+def open_ledger(subject: HeadSubject, folder: Path) -> Ledger:
     """The ledger of the audited training in `folder`, claimed."""
     return audit_ledger(subject.mechanism, folder, block_steps=subject.recipe.block_steps)
 
 
 def train_subject(
-    subject: Subject,
+    subject: HeadSubject,
     noise_source: NoiseSource,
     folder: Path,
     *,

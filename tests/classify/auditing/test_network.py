@@ -1,30 +1,19 @@
 """The audit of a network's training: sound it passes, and each planted fault is named."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from made_up import clinic_set
 from torch import Tensor
 
-from classify.auditing.network import (
-    NetworkSubject,
-    _plant,
-    broken_promise,
-    declared_sum,
-    one_run,
-    patient_gradient,
-    replay,
-)
-from classify.finetune import run_finetune
+from classify.auditing.network.canaries import broken_promise, one_run
+from classify.auditing.network.declared import declared_sum, patient_gradient
+from classify.auditing.network.planted import planted_among
+from classify.auditing.network.replay import replay
+from classify.auditing.network.subject import NetworkSubject
 from classify.network import train as network_train
 from classify.network.gradients import PatientGradients, all_views
-from classify.settings.finetune import FinetuneSettings
-from synthdp.cli import main
-from synthdp.config.settings import validate_settings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum import clipped_total
@@ -32,7 +21,6 @@ from synthdp.privacy.noisy_sum.noise import NoiseSource
 from tests.classify.network.test_train import RECIPE, examples, new_top
 
 RISK = 1e-5
-FEW = {"canaries": 60, "replayed": 1, "workers": 1}
 
 
 def subject(sampling_rate: float = 1.0, steps: int = 4) -> NetworkSubject:
@@ -59,7 +47,7 @@ def subject(sampling_rate: float = 1.0, steps: int = 4) -> NetworkSubject:
 def test_the_sum_of_its_own_is_that_of_the_code() -> None:
     audited = subject()
     top, everybody = audited.top, torch.arange(10)
-    planted = _plant(
+    planted = planted_among(
         audited.examples, [], torch.zeros((0, 5, 64)), torch.zeros(0).long(),
         (torch.zeros(0).long(), torch.zeros(0)),
     )  # fmt: skip
@@ -141,7 +129,7 @@ def test_a_planted_fault_is_named(
 ) -> None:
     plant(monkeypatch)
     replayed = replay(subject(), np.random.default_rng(0), steps=2, patients=0, risk=RISK)
-    assert any(words in found for found in replayed.broken), replayed.broken
+    assert any(words in said for said in replayed.broken), replayed.broken
 
 
 @pytest.mark.parametrize("plant", [scaled_noise(0.0), scaled_noise(1 / 3), no_clipping])
@@ -151,30 +139,3 @@ def test_canaries_alone_show_a_broken_promise(
     audited = subject()
     plant(monkeypatch)
     assert broken_promise(audited, one_run(audited, np.random.default_rng(0), 150), RISK)
-
-
-def trained(data: Path, out: Path) -> Path:
-    values = {
-        "data": data,
-        "out": out,
-        "privacy": {"epsilon": 6, "delta": 1e-3, "population": 30, "noise": "philox"},
-        "backbone": {"name": "test_vit", "size_px": 32},
-        "network": {"trainable_blocks": 1, "steps": 6, "sampling_rate": 0.5, "block_steps": 3},
-    }
-    return run_finetune(validate_settings(FinetuneSettings, values, where="finetune"))
-
-
-def test_a_finished_run_is_audited_from_the_command_line(tmp_path: Path) -> None:
-    run = trained(clinic_set(tmp_path / "clinic"), tmp_path / "run")
-    asked = ["audit", str(run), *(f"{key}={value}" for key, value in FEW.items())]
-    assert main(asked) == 0
-    stored = json.loads((run / "private" / "audit" / "audit.json").read_text())
-    assert stored["audited"] == "network"
-    assert stored["broken"] == []
-    assert stored["date"]
-    assert {bound["method"] for bound in stored["bounds"]} == {"f-DP", "Gaussian fit"}
-    assert all(bound["epsilon"] < 6 for bound in stored["bounds"])
-    assert stored["membership"] == []  # nobody is held out
-    text = (run / "private" / "audit" / "audit.md").read_text()
-    assert "# Audit of a private network" in text
-    assert "secret" not in text

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.auditing.subject import Subject, in_processes, train_subject
+from classify.auditing.head.subject import HeadSubject, in_processes, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.attacks.membership import MembersFound, members_at_rates
 from synthdp.privacy.attacks.rerun import scratch_folder
@@ -37,7 +37,7 @@ def patient_scores(weights: Tensor, examples: HeadExamples) -> NDArray[np.float6
     return scores
 
 
-def _shadow(subject: Subject, task: tuple[NDArray[np.bool_], bytes]) -> NDArray[np.float64]:
+def _shadow(subject: HeadSubject, task: tuple[NDArray[np.bool_], bytes]) -> NDArray[np.float64]:
     members, key = task
     half = subject.examples.of(torch.from_numpy(np.flatnonzero(members)))
     with scratch_folder() as folder:
@@ -46,7 +46,7 @@ def _shadow(subject: Subject, task: tuple[NDArray[np.bool_], bytes]) -> NDArray[
 
 
 def membership(
-    subject: Subject,
+    subject: HeadSubject,
     generator: np.random.Generator,
     *,
     shadows: int,

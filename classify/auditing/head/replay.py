@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.auditing.subject import (
-    Subject,
+from classify.auditing.head.subject import (
+    HeadSubject,
     in_processes,
     open_ledger,
     train_subject,
@@ -89,7 +89,7 @@ class _Trace:
 
 
 def replay(
-    subject: Subject,
+    subject: HeadSubject,
     generator: np.random.Generator,
     *,
     patients: int,
@@ -150,7 +150,7 @@ def _with_planted(examples: HeadExamples, start: Tensor) -> HeadExamples:
     )
 
 
-def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
+def _traced(subject: HeadSubject, key: bytes, path: Tensor | None = None) -> _Trace:
     noise_source = RecordedNoise(key, subject.noise)
     own = subject.examples
     followed = _Followed(
@@ -181,12 +181,12 @@ def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
     )
 
 
-def _sums(subject: Subject, trace: _Trace) -> Tensor:
+def _sums(subject: HeadSubject, trace: _Trace) -> Tensor:
     """What was released, times the declared normaliser: each step's sum with its noise."""
     return (trace.released.double() * subject.mechanism.normaliser).flatten(1)
 
 
-def _tolerance(subject: Subject, trace: _Trace) -> float:
+def _tolerance(subject: HeadSubject, trace: _Trace) -> float:
     """Room for the lattice and float32 means, as a norm: a thousandth of the clip norm."""
     clip_norm, size = subject.mechanism.clip_norm, trace.released[0].numel()
     return 1e-3 * clip_norm + 1e-6 * subject.noise_scale * math.sqrt(size)
@@ -217,7 +217,7 @@ def declared_sum(gradients: Tensor, units: Tensor, clip_norm: float) -> Tensor:
     return clipped.sum(dim=0)
 
 
-def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
+def _broken_noise(subject: HeadSubject, trace: _Trace, risk: float) -> list[str]:
     """What is wrong with the noise of a run: drawn and released alike."""
     broken = repeated_noise(trace.draws)
     noisy = _sums(subject, trace)
@@ -259,7 +259,9 @@ def _left_out(
     return list(dict.fromkeys([*planted, *worst, *(int(unit) for unit in drawn)]))
 
 
-def _compared(subject: Subject, whole: _Trace, key: bytes, unit: int) -> tuple[float, list[str]]:
+def _compared(
+    subject: HeadSubject, whole: _Trace, key: bytes, unit: int
+) -> tuple[float, list[str]]:
     """The largest move of a sum, in clip norms, and what a run without one patient shows."""
     trace = _traced(subject.on(without_patient(subject.examples, unit)), key, whole.weights)
     broken = []
@@ -278,7 +280,7 @@ class _CrashError(Exception):
     """Stands for a power cut."""
 
 
-def _after_crashes(subject: Subject, generator: np.random.Generator) -> list[str]:
+def _after_crashes(subject: HeadSubject, generator: np.random.Generator) -> list[str]:
     """What is wrong when a training goes on after two crashes in the middle of blocks."""
     noise_source = RecordedNoise(generator.bytes(KEY_BYTES), subject.noise)
 
@@ -294,7 +296,7 @@ def _after_crashes(subject: Subject, generator: np.random.Generator) -> list[str
     return _broken_by_stop(subject, noise_source, spent, "a crash")
 
 
-def _after_ctrl_c(subject: Subject, generator: np.random.Generator) -> list[str]:
+def _after_ctrl_c(subject: HeadSubject, generator: np.random.Generator) -> list[str]:
     """As `_after_crashes` for a stop; none outside the main thread, which alone hears signals."""
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -308,7 +310,7 @@ def _after_ctrl_c(subject: Subject, generator: np.random.Generator) -> list[str]
 
 
 def _broken_by_stop(
-    subject: Subject, noise_source: RecordedNoise, spent: int, stop: str
+    subject: HeadSubject, noise_source: RecordedNoise, spent: int, stop: str
 ) -> list[str]:
     broken = [f"after {stop}, {words}" for words in repeated_noise(noise_source.draws)]
     if spent < len(noise_source.draws) or len(noise_source.draws) > subject.mechanism.steps:
@@ -316,7 +318,7 @@ def _broken_by_stop(
     return broken
 
 
-def _inside_a_block(subject: Subject, folder: Path, generator: np.random.Generator) -> int:
+def _inside_a_block(subject: HeadSubject, folder: Path, generator: np.random.Generator) -> int:
     """A step in the next block but one, before its last; the very last step where there is none."""
     block = subject.recipe.block_steps
     first = open_ledger(subject, folder).spent_steps + block
@@ -325,7 +327,11 @@ def _inside_a_block(subject: Subject, folder: Path, generator: np.random.Generat
 
 
 def _train_until(
-    subject: Subject, noise_source: RecordedNoise, folder: Path, at: int, stop: Callable[[], None]
+    subject: HeadSubject,
+    noise_source: RecordedNoise,
+    folder: Path,
+    at: int,
+    stop: Callable[[], None],
 ) -> None:
     """Train, and stop in the step `at`, after its noise is drawn."""
 

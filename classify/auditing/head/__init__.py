@@ -1,0 +1,1 @@
+"""Attacks on the private training of a head on features."""
