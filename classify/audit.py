@@ -10,11 +10,12 @@ from classify.auditing.head.attack import attack_head
 from classify.auditing.head.subject import HeadSubject
 from classify.auditing.network.attack import attack_network
 from classify.auditing.network.subject import NetworkSubject
-from classify.finetune import set_up_head, set_up_network
 from classify.head.train import head_recipe
 from classify.plans import finetuning_plan
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.network import NetworkSettings
+from classify.setup.head import set_up_head
+from classify.setup.network import set_up_network
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError

@@ -12,11 +12,12 @@ from sklearn.metrics import roc_auc_score
 from classify import calibrate as calibration
 from classify.calibrate import noisy_points, run_calibrate
 from classify.evaluate import run_evaluate
-from classify.finetune import run_finetune, starting_classifier
+from classify.finetune import run_finetune
 from classify.model import OperatingPoint, load_classifier, scores
 from classify.plans import plan_calibrate
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings
+from classify.setup.start import starting_classifier
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify import finetune
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
 from classify.settings.finetune import FinetuneSettings
+from classify.setup import head as setup
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import Dataset, Row, open_dataset
@@ -174,7 +174,7 @@ def test_a_patient_with_500_images_moves_a_step_by_the_clip_norm_at_most(
 
 def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -> None:
     """Let the features of one patient's images be `value`."""
-    sound = finetune.features
+    sound = setup.features
 
     def broken(
         classifier: object, dataset: Dataset, rows: Sequence[Row], **named: object
@@ -183,7 +183,7 @@ def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -
         values[[row.patient_id == patient for row in rows]] = value
         return [values]
 
-    monkeypatch.setattr(finetune, "features", broken)
+    monkeypatch.setattr(setup, "features", broken)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
@@ -207,7 +207,7 @@ def test_features_that_are_no_numbers_move_nothing(
 def test_damaged_weights_are_told_before_anything_is_spent(
     clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = finetune.starting_classifier
+    sound = setup.starting_classifier
 
     def damaged(asked: FinetuneSettings, info: DatasetInfo) -> object:
         classifier = sound(asked, info)
@@ -215,7 +215,7 @@ def test_damaged_weights_are_told_before_anything_is_spent(
         (feature_source,) = classifier.feature_sources
         return classifier.with_feature_sources([replace(feature_source, trained=broken)])
 
-    monkeypatch.setattr(finetune, "starting_classifier", damaged)
+    monkeypatch.setattr(setup, "starting_classifier", damaged)
     with pytest.raises(RunError, match="not finite"):
         run_finetune(settings(clinic))
     assert recorded_releases(open_dataset(clinic).ledger_path) == ()

@@ -10,13 +10,14 @@ import torch
 from made_up import clinic_set, give_even_key
 
 from classify.calibrate import run_calibrate
-from classify.finetune import run_finetune, set_up_head
+from classify.finetune import run_finetune
 from classify.head.examples import private_sum
 from classify.plans import finetuning_plan, plan_finetune
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
+from classify.setup.head import set_up_head
 from classify.strategies import Ingredients, expand
 from gan.settings.train import TrainGanSettings
 from synthdp.config.settings import RiskTarget, load_settings, validate_settings

@@ -13,7 +13,7 @@ from made_up import clinic_set, several_targets_set
 
 from classify.calibrate import run_calibrate
 from classify.evaluate import run_evaluate
-from classify.finetune import run_finetune, set_up_head, starting_classifier
+from classify.finetune import run_finetune
 from classify.model import load_classifier
 from classify.predict import run_predict
 from classify.pretrain import fit_logistic, run_pretrain
@@ -21,6 +21,8 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
+from classify.setup.head import set_up_head
+from classify.setup.start import starting_classifier
 from synthdp.command_line.ends import print_end
 from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import Dataset, open_dataset

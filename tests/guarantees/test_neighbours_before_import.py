@@ -17,9 +17,9 @@ from made_up_mammograms import Image, Lesion, write_tcia
 from pydicom import dcmread
 from torch import Tensor
 
-from classify.finetune import set_up_head
 from classify.head.examples import private_sum
 from classify.settings.finetune import FinetuneSettings
+from classify.setup.head import set_up_head
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of

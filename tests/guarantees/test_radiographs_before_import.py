@@ -25,10 +25,10 @@ from torch import Tensor
 
 from classify import evaluate as evaluation
 from classify.evaluate import run_evaluate
-from classify.finetune import set_up_head
 from classify.head.examples import private_sum
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
+from classify.setup.head import set_up_head
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels

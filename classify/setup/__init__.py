@@ -1,0 +1,1 @@
+"""What a training on patients begins with: their images, a classifier, its first weights."""

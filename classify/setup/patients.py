@@ -1,0 +1,39 @@
+"""Which images of which patients a training takes, and how many patients there may be."""
+
+from classify.settings.finetune import FinetuneSettings
+from synthdp.config.settings import PrivacySettings
+from synthdp.data.columns import rows_where
+from synthdp.data.dataset import Dataset, Row
+from synthdp.data.description import DatasetInfo
+from synthdp.data.people.cohorts import cohort_rows
+from synthdp.data.people.units import bounded_rows
+
+
+def bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
+    """How many units there are at most, by declaration; None where nothing bounds them.
+
+    Rows that are no patients, trained on without noise, may be as many as there are.
+    """
+    bounds = info.protects_patients or privacy.protects
+    return privacy.population if bounds else None
+
+
+def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
+    """The images of patients that a run is trained on.
+
+    Guarantee: a patient's rows stay or go by a keyed hash of the id, by public columns of each row
+    and by a public bound on how many there are, whoever else is in the set. With a promise there
+    may be none.
+
+    Raises:
+        InputError: when none is left, and nothing is promised.
+    """
+    promised = settings.privacy.protects
+    rows = rows_where(
+        dataset,
+        dataset.split("train", may_be_empty=promised),
+        settings.where,
+        may_be_empty=promised,
+    )
+    of_cohort = cohort_rows(dataset, rows, settings.cohort, may_be_empty=promised)
+    return bounded_rows(of_cohort, settings.privacy.images_per_patient)
