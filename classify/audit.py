@@ -16,9 +16,10 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.network import NetworkSettings
 from classify.setup.head import set_up_head
 from classify.setup.network import set_up_network
-from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.config.settings import read_settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.promise.stated import written_statement
 from synthdp.runs.audit_record import (
     Audited,

@@ -22,7 +22,7 @@ from classify.model import (
     source_key,
 )
 from classify.settings.finished import EvaluateSettings
-from synthdp.config.settings import PrivacySettings, dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
 from synthdp.data.decoding import decode_pixels, refuse_narrow
@@ -43,6 +43,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.promise.stated import NOISY_FILE
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import Input, named_inputs, read_inputs, write_inputs
 from synthdp.storage.files import atomic_folder, short_lived_folder, write_atomic, write_json

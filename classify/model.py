@@ -25,7 +25,7 @@ from classify.features.input_form import InputForm
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from classify.settings.head import MAX_TARGETS
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.images import resize_pixels
 from synthdp.data.phantoms.phantoms import draw_patient
@@ -37,6 +37,7 @@ from synthdp.networks.frozen import refuse_large_network
 from synthdp.networks.public.carried import find_public_weights
 from synthdp.networks.public.weight_files import HUB, found_weights
 from synthdp.networks.public.weights import load_tensors, refuse_download
+from synthdp.networks.settings import FeatureSettings, TrainableBlocks
 from synthdp.privacy.noisy_sum.exact import ExactRows
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.storage.files import read_json, sha256_file, write_json

@@ -28,7 +28,6 @@ from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
 from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
 from synthdp.data.packed import PackedImages, packed_images
 from synthdp.data.people.cohorts import cohort_rows
@@ -38,6 +37,7 @@ from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.machine.progress import at_work, progress
 from synthdp.machine.time_budget import TimeBudget, budget_of
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement

@@ -11,14 +11,10 @@ from pydantic import model_validator
 
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import (
-    FeatureSettings,
-    PrivacySettings,
-    Seed,
-    Settings,
-    validate_settings,
-)
+from synthdp.config.settings import Seed, Settings, validate_settings
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.settings import PrivacySettings
 
 if TYPE_CHECKING:
     from synthdp.runs.folder import StageCall

@@ -14,10 +14,11 @@ from gan.private.embedding import public_features
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, protected_examples, with_directions
 from synthdp.checkpoint import load_weights
-from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.config.settings import read_settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.machine.devices import chosen_device
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.promise.stated import written_statement
 from synthdp.runs.audit_record import (
     CHECKS,

@@ -19,12 +19,12 @@ from classify.auditing.head.subject import HeadSubject, train_subject
 from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, lr_times_steps
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.machine.devices import reduced_precision
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from classify.model import head_logits, inputs_of, load_classifier
 from classify.settings.finetune import FinetuneSettings
-from synthdp.config.settings import FeatureSettings, dump_settings, validate_settings
+from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset, targets_array
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
@@ -34,6 +34,7 @@ from synthdp.data.writer import create_dataset
 from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.cache import cached_array
+from synthdp.networks.settings import FeatureSettings
 
 FEATURES, FINDINGS, TESTED = 384, 14, 5000
 #: The share of patients with each finding, from the commonest to the rarest of chest radiographs.

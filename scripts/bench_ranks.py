@@ -33,9 +33,9 @@ def train(out: Path, patients: int, steps: int) -> None:
     from classify.network.top import trained_network  # noqa: PLC0415
     from classify.network.train import follow, train_private_network  # noqa: PLC0415
     from classify.settings.network import NetworkSettings  # noqa: PLC0415
-    from synthdp.config.settings import FeatureSettings  # noqa: PLC0415
     from synthdp.machine.rank import own_rank  # noqa: PLC0415
     from synthdp.networks.backbone import build_backbone  # noqa: PLC0415
+    from synthdp.networks.settings import FeatureSettings  # noqa: PLC0415
     from synthdp.privacy.ledger.run_ledger import Ledger  # noqa: PLC0415
     from synthdp.privacy.lineage import Release  # noqa: PLC0415
     from synthdp.privacy.mechanism import Mechanism  # noqa: PLC0415

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from synthdp.checkpoint import save_weights
-from synthdp.config.settings import FeatureSettings, load_settings, validate_settings
+from synthdp.config.settings import load_settings, validate_settings
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import append_line, sha256_file
 from synthdp.study.settings import EngineSettings, StudySettings

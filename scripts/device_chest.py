@@ -30,13 +30,13 @@ from classify.network.gradients import PatientGradients, Views, weighted_loss
 from classify.network.images import ImageExamples, step_views
 from classify.network.top import TrainedNetwork, trained_network
 from classify.settings.network import NetworkSettings
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.phantoms.chest.chest_set import draw_images, plan_of
 from synthdp.data.phantoms.chest.people import Plan
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.machine.devices import chosen_device
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key

@@ -11,7 +11,9 @@ from synthdp.machine.progress import stage
 from synthdp.own_packages import own_module
 
 if TYPE_CHECKING:
-    from synthdp.config.settings import AuditSettings, ExportModelSettings, Settings
+    from synthdp.config.settings import Settings
+    from synthdp.networks.exported.settings import ExportModelSettings
+    from synthdp.privacy.attacks.settings import AuditSettings
     from synthdp.privacy.lineage import Lineage
     from synthdp.privacy.promise.statement import Statement
     from synthdp.runs.folder import StageCall
@@ -196,7 +198,7 @@ STAGES: dict[str, Stage] = {
         "ExportModelSettings",
         "run_export_model",
         "plan_export_model",
-        settings_module="synthdp.config.settings",
+        settings_module="synthdp.networks.exported.settings",
     ),
     "pretrain": Stage(
         "classify.pretrain",
@@ -244,7 +246,7 @@ STAGES: dict[str, Stage] = {
         "synthdp.stages",
         "AuditSettings",
         "run_audit",
-        settings_module="synthdp.config.settings",
+        settings_module="synthdp.privacy.attacks.settings",
     ),
     "study": Stage(
         "synthdp.study.stage",

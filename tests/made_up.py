@@ -12,7 +12,7 @@ import torch
 from classify.head.examples import HeadExamples
 from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
-from synthdp.config.settings import FeatureSettings, Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.description import DatasetInfo, read_info
 from synthdp.data.looks.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.data.writer import create_dataset
@@ -24,6 +24,7 @@ from synthdp.evaluation.assessment import (
     Figure,
     Value,
 )
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import create_record
 from synthdp.privacy.lineage import Lineage, Release

@@ -25,7 +25,7 @@ FLOORS = [
         *(f"synthdp.runs.{file}" for file in ("folder", "audit_record", "evaluations", "missing")),
         *("synthdp.evaluation", "synthdp.pages"),
     ),
-    ("synthdp.networks.cache", "synthdp.networks.public"),
+    ("synthdp.networks.cache", "synthdp.networks.public", "synthdp.networks.settings"),
     ("synthdp.data", "synthdp.privacy", "synthdp.runs.cards"),
     ("synthdp.checkpoint", "synthdp.status"),
     ("synthdp.config",),

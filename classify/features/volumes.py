@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import Dataset
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 
 #: Volumes that are read at once.

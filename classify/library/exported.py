@@ -25,7 +25,6 @@ from classify.model import (
     restore_backbone,
     sees_volumes,
 )
-from synthdp.config.settings import ExportModelSettings
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, dihedral_views
@@ -36,6 +35,7 @@ from synthdp.networks.exported.model_file import (
     export_folder,
     write_exported,
 )
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 from synthdp.networks.volume_network import VolumeNetwork
 from synthdp.privacy.promise.stated import read_statement

@@ -13,7 +13,7 @@ from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from synthdp.config.settings import PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import Dataset, described_dataset
 from synthdp.data.description import DatasetInfo, is_dataset
 from synthdp.data.people.cohorts import patient_tags
@@ -24,6 +24,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage, new_release_id
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.storage.files import atomic_folder, closed_to_others, write_json
 
 IN_MEMORY = "its ledger was kept in memory, so that no record counts it"

@@ -33,11 +33,12 @@ from classify.head.train import head_recipe, train_head, train_private_head
 from classify.library.ledger_folder import open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import is_missing, patient_names
 from classify.settings.head import HeadSettings
-from synthdp.config.settings import PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.exact import ExactRows, row_norms
 from synthdp.privacy.noisy_sum.noise import open_noise_source
+from synthdp.privacy.settings import PrivacySettings
 
 #: Below it a row counts as zero: its direction is rounding.
 _LEAST_NORM = 1e-30

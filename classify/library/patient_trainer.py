@@ -33,7 +33,6 @@ from classify.network.apart import (
     refuse_complex_weights,
     refuse_mixing_layers,
 )
-from synthdp.config.settings import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.machine.devices import reproducible
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -45,6 +44,7 @@ from synthdp.privacy.noisy_sum.noise import open_noise_source
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.settings import PrivacySettings
 
 _DECLARED = (
     "which items of the Dataset are one patient's, as patients says",

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 
 from classify.settings.head import HeadSettings, refuse_fits
 from classify.settings.network import NetworkSettings
-from synthdp.config.settings import ADDED_LATER, FeatureSettings, PrivacySettings, Seed, Settings
+from synthdp.config.settings import ADDED_LATER, Seed, Settings
 from synthdp.data.columns import Where
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import CohortPart
 
 

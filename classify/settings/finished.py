@@ -5,19 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synthdp.config.settings import (
-    ADDED_LATER,
-    EpsilonTarget,
-    Names,
-    PrivacySettings,
-    Seed,
-    Settings,
-)
+from synthdp.config.settings import ADDED_LATER, Names, Seed, Settings
 from synthdp.data.columns import Where
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.volumes.form import VolumeForm
 from synthdp.evaluation.settings import AT_SENSITIVITY, Fairness
+from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.privacy.units import CohortPart
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from classify.settings.by_epsilon import ByEpsilon
-from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
+from synthdp.config.settings import ADDED_LATER, Settings
+from synthdp.privacy.settings import ClipNorm
 
 #: What takes a head's steps.
 Optimizer = Literal["sgd", "adamw"]

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from classify.settings.by_epsilon import NumberByEpsilon, number_at
-from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
+from synthdp.config.settings import ADDED_LATER, Settings
 from synthdp.data.views.augmentation import Augmentation
+from synthdp.privacy.settings import ClipNorm
 
 #: What moves in the blocks that DP-SGD trains: all their weights, or low-rank additions to them.
 Tune = Literal["blocks", "lora"]

@@ -5,15 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synthdp.config.settings import (
-    ADDED_LATER,
-    FeatureSettings,
-    PrivacySettings,
-    Seed,
-    Settings,
-    TrainableBlocks,
-)
+from synthdp.config.settings import ADDED_LATER, Seed, Settings
 from synthdp.data.views.augmentation import Augmentation
+from synthdp.networks.settings import FeatureSettings, TrainableBlocks
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import CohortPart
 
 

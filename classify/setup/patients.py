@@ -1,12 +1,12 @@
 """Which images of which patients a training takes, and how many patients there may be."""
 
 from classify.settings.finetune import FinetuneSettings
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_rows
 from synthdp.data.people.units import bounded_rows
+from synthdp.privacy.settings import PrivacySettings
 
 
 def bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:

@@ -23,7 +23,6 @@ from gan.private.embedding import (
 )
 from gan.private.findings import FINDING, KNOWN, WHOLE
 from gan.training.examples import UNLABELLED, Examples
-from synthdp.config.settings import AuditSettings
 from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import (
     Bound,
@@ -42,6 +41,7 @@ from synthdp.privacy.attacks.rerun import (
     declared_bound,
     repeated_noise,
 )
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import release_once
 from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseKind, NoiseSource

@@ -16,7 +16,6 @@ from gan.network.sampling import AnyGenerator, draw_latents
 from gan.package.model import load_opened
 from gan.package.opened import GeneratorRun, open_generator
 from gan.package.packing import example_labels
-from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError
 from synthdp.networks.exported.model_file import (
     ExportFormat,
@@ -25,6 +24,7 @@ from synthdp.networks.exported.model_file import (
     export_folder,
     write_exported,
 )
+from synthdp.networks.exported.settings import ExportModelSettings
 
 #: Half a grey level of 8 bits, of images in [0, 1].
 TOLERANCE = 0.5 / 255

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from synthdp.config.settings import BackboneSettings, Seed, Settings
+from synthdp.config.settings import Seed, Settings
+from synthdp.networks.settings import BackboneSettings
 
 
 class FeatureSpace(BackboneSettings):

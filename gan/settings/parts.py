@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.config.settings import ADDED_LATER, BackboneSettings, ClipNorm, Settings
+from synthdp.config.settings import ADDED_LATER, Settings
+from synthdp.networks.settings import BackboneSettings
+from synthdp.privacy.settings import ClipNorm
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

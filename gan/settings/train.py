@@ -17,7 +17,8 @@ from gan.settings.parts import (
     Positive,
     Share,
 )
-from synthdp.config.settings import ADDED_LATER, PrivacySettings, Seed, Settings
+from synthdp.config.settings import ADDED_LATER, Seed, Settings
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import CohortPart
 
 

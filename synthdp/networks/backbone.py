@@ -18,12 +18,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthdp.config.settings import FeatureSettings, Pool, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.machine.devices import auto_device, has_bfloat16
 from synthdp.networks.frozen import FrozenNetwork, create_network
 from synthdp.networks.public.weight_files import HUB
 from synthdp.networks.public.weights import load_public_weights
+from synthdp.networks.settings import FeatureSettings, Pool, TrainableBlocks
 
 #: Part of every cache's name: raise it when features of the same weights change.
 FEATURES_VERSION = 2

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from synthdp.checkpoint import weight_shapes
-from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.public.weight_files import HUB, found_weights
 from synthdp.networks.public.weights import hub_file, load_public_weights
+from synthdp.networks.settings import BackboneSettings
 
 importlib.import_module("synthdp.networks.resnet9")  # timm knows it by name from here on
 

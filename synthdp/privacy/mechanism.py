@@ -11,10 +11,11 @@ import math
 
 from pydantic import Field
 
-from synthdp.config.settings import RiskTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss, noise_for
 from synthdp.privacy.accounting.sampled_step import SampledSteps
+from synthdp.privacy.settings import RiskTarget
 from synthdp.privacy.target import Target
 from synthdp.privacy.units import Unit
 

@@ -6,11 +6,11 @@ not, and each is calibrated to by itself.
 
 from dataclasses import dataclass
 
-from synthdp.config.settings import PrivacySettings, RiskTarget
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.privacy.accounting.gaussian import MAX_MU, gaussian_mu, mu_between
 from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
+from synthdp.privacy.settings import PrivacySettings, RiskTarget
 
 #: Share taken of a mu, so that rounding on its way to noise and back never spends more.
 _SAFE_SIDE = 1 - 1e-9

@@ -9,7 +9,6 @@ from signal import SIGTERM
 from time import perf_counter
 from typing import Any, TypeVar
 
-from synthdp.config.settings import AuditSettings, PrivacySettings
 from synthdp.data.dataset import Dataset
 from synthdp.errors import InputError, RunError
 from synthdp.machine.interrupts import handled, interrupt
@@ -23,11 +22,13 @@ from synthdp.privacy.accounting.bounds import (
 )
 from synthdp.privacy.attacks.audit import Bound
 from synthdp.privacy.attacks.membership import MembersFound
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.noisy_sum.noise import KEY_FILE
 from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import versions
 from synthdp.runs.inputs import noted_paths, read_inputs, refuse_changed
 from synthdp.storage.files import read_json, write_atomic, write_json

@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthdp.config.settings import BackboneSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError, for_shell
 from synthdp.networks.public.weight_files import HUB, found_weights, missing_weights
+from synthdp.networks.settings import BackboneSettings
 from synthdp.runs.inputs import OUTPUTS, named_inputs
 
 _PATIENTS = (

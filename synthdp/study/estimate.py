@@ -17,8 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import open_dataset
+from synthdp.networks.settings import FeatureSettings
 from synthdp.runs.folder import StageCall
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid

@@ -8,17 +8,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from synthdp.config.settings import (
-    EpsilonTarget,
-    FeatureSettings,
-    Names,
-    PrivacySettings,
-    Seed,
-    Settings,
-)
+from synthdp.config.settings import Names, Seed, Settings
 from synthdp.config.typed_values import KeysOf
 from synthdp.data.columns import Where, where_words
 from synthdp.evaluation.settings import AT_SENSITIVITY, MARGIN, REDRAWS, Fairness
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.stages import STAGES, crosses_grid, strategy_names
 
 # Where the runs of a study run.

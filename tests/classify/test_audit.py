@@ -13,15 +13,13 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
 from classify.settings.network import NetworkSettings
 from synthdp.cli import main
-from synthdp.config.settings import (
-    AuditSettings,
-    FeatureSettings,
-    PrivacySettings,
-    validate_settings,
-)
+from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError, RunError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.accounting.gaussian import gaussian_mu
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.settings import PrivacySettings
 
 STEPS = 12
 FEW = {"canaries": 60, "runs": 20, "shadows": 4, "replayed": 1, "workers": 1}

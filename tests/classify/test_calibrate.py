@@ -18,17 +18,19 @@ from classify.plans import plan_calibrate
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from classify.setup.start import starting_classifier
-from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger import steps
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.release import release
 from synthdp.storage.files import read_json
 

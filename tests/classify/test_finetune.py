@@ -16,9 +16,10 @@ from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.accounting.gaussian import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
@@ -27,6 +28,7 @@ from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import Run
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)

@@ -14,17 +14,19 @@ from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset, targets_array
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.storage.files import sha256_file
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)

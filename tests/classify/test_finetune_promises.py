@@ -20,13 +20,14 @@ from classify.settings.pretrain import PretrainSettings
 from classify.setup.head import set_up_head
 from classify.strategies import Ingredients, expand
 from gan.settings.train import TrainGanSettings
-from synthdp.config.settings import RiskTarget, load_settings, validate_settings
+from synthdp.config.settings import load_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.people.units import bounded_rows
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import RiskTarget
 from synthdp.study.settings import StudySettings
 
 BACKBONE = {"name": "test_vit", "size_px": 32}

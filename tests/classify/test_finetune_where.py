@@ -11,15 +11,17 @@ from classify.finetune import run_finetune
 from classify.model import load_classifier
 from classify.plans import plan_finetune
 from classify.settings.finetune import FinetuneSettings
-from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import StageCall
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}

@@ -24,19 +24,17 @@ from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import (
-    AuditSettings,
-    ExportModelSettings,
-    FeatureSettings,
-    PrivacySettings,
-    validate_settings,
-)
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.exported.settings import ExportModelSettings
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.release import Asked, release_folder
 from synthdp.storage.files import sha256_file
 

@@ -25,13 +25,14 @@ from classify.model import (
     scores,
 )
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import TransformerBackbone, build_backbone
+from synthdp.networks.settings import FeatureSettings, TrainableBlocks
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.runs.folder import open_run

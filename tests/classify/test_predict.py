@@ -21,13 +21,14 @@ from classify.model import Classifier, load_classifier, new_feature_source, save
 from classify.predict import OneView, draw_saliency, occluded, one_view, run_predict, saliency_map
 from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import FeatureSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.manifest.tables import read_table
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.releases.release import release

@@ -14,13 +14,14 @@ from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint
-from synthdp.config.settings import FeatureSettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.machine.time_budget import TimeBudget
 from synthdp.networks.backbone import Backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism

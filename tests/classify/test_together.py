@@ -16,10 +16,11 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
 from classify.together import run_finetunes
 from synthdp.checkpoint import save_weights
-from synthdp.config.settings import FeatureSettings, validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage

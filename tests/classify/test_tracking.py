@@ -9,9 +9,9 @@ from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.runs.tracking import track
 

@@ -12,9 +12,10 @@ from gan.settings.assess import AssessSettings, FeatureSpace
 from gan.settings.finished import GenerateSettings
 from synthdp.cli import main
 from synthdp.command_line.ends import print_end
-from synthdp.config.settings import AuditSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.privacy.attacks.settings import AuditSettings
 
 Capture = pytest.CaptureFixture[str]
 Printed = Callable[[str, Settings, Path], tuple[list[str], str]]

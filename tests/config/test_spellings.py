@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config.settings import BackboneSettings, Settings, dump_settings
+from synthdp.config.settings import Settings, dump_settings
 from synthdp.config.spellings import respelled, same_path, started_in
 from synthdp.errors import InputError
+from synthdp.networks.settings import BackboneSettings
 from synthdp.runs.folder import StageCall, is_written, open_run, spelled_as_started
 from synthdp.storage.files import write_atomic
 

@@ -7,7 +7,6 @@ import pytest
 from made_up import clinic_set
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.budget import budget_words, change_budget
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
@@ -19,6 +18,7 @@ from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import Unit
 
 

@@ -10,11 +10,13 @@ from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
-from synthdp.config.settings import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.accounting.gaussian import gaussian_mu
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.settings import PrivacySettings
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 FEW = {"canaries": 60, "runs": 20, "shadows": 4, "replayed": 1, "workers": 1}

@@ -27,8 +27,8 @@ from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import main
-from synthdp.config.settings import BackboneSettings
 from synthdp.networks.frozen import build_pyramid
+from synthdp.networks.settings import BackboneSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum import lattice
 from synthdp.privacy.noisy_sum.noise import NoiseSource

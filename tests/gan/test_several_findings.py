@@ -29,12 +29,13 @@ from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import load_examples
 from synthdp.cli import EXIT_DONE, main
-from synthdp.config.settings import ExportModelSettings, load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.runs.drawn_size import size_setting
 from synthdp.storage.files import read_json, write_json
 

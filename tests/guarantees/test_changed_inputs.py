@@ -30,13 +30,7 @@ from gan.settings.finished import GenerateSettings, MixGeneratorsSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import (
-    AuditSettings,
-    FeatureSettings,
-    PrivacySettings,
-    Settings,
-    dump_settings,
-)
+from synthdp.config.settings import Settings, dump_settings
 from synthdp.data.description import read_info
 from synthdp.data.images import encode_png
 from synthdp.data.importing import patches
@@ -46,7 +40,10 @@ from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.dossier.evidence import read_evidence
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.release import release
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import INPUTS_FILE, named_inputs, read_inputs, write_inputs

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_private_head
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -28,6 +27,7 @@ from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
 from synthdp.privacy.promise.plan import plan_privacy
+from synthdp.privacy.settings import PrivacySettings
 
 KILLS = 100
 STEPS, BLOCK = 24, 4

@@ -6,9 +6,9 @@ import pytest
 from made_up import clinic_set
 
 from classify.audit import run_audit
-from synthdp.config.settings import AuditSettings
 from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.promise.plan import PrivacyPlan
 from tests.releases.test_release import finetuned
 

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from synthdp.config.settings import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.networks.backbone import (
     Backbone,
@@ -12,6 +11,7 @@ from synthdp.networks.backbone import (
     pooled,
     standardised,
 )
+from synthdp.networks.settings import FeatureSettings, TrainableBlocks
 
 VIT, SWIN, SWIN2 = "test_vit", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
 SIDES = {VIT: 32, SWIN: 64, SWIN2: 64, "deit_tiny_distilled_patch16_224": 32, "test_vit3": 32}

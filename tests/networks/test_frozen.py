@@ -6,7 +6,6 @@ import timm
 import torch
 
 from synthdp.checkpoint import save_weights
-from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.frozen import (
     FrozenPyramid,
@@ -14,6 +13,7 @@ from synthdp.networks.frozen import (
     build_pyramid,
     refuse_large_network,
 )
+from synthdp.networks.settings import BackboneSettings
 
 SETTINGS = BackboneSettings(name="test_vit", size_px=32)
 IMAGES = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (4, 1, 48, 48))).float()

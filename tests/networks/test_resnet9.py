@@ -5,8 +5,8 @@ import torch
 from timm.layers import GroupNorm
 from torch import nn
 
-from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 
 
 def test_it_is_the_papers_network() -> None:

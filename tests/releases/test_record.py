@@ -8,12 +8,12 @@ from gan.generate import run_generate
 from gan.settings.finished import GenerateSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import set_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.contents import release_id
 from synthdp.releases.record import read_left, record_text, withdraw
 from synthdp.releases.release import Asked, release, release_folder

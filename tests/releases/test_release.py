@@ -23,7 +23,6 @@ from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import FeatureSettings, PrivacySettings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.description import DatasetInfo
@@ -32,9 +31,11 @@ from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.release import Asked, release
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, sha256_file, write_json

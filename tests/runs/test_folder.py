@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config.settings import PrivacySettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import Run, StageCall, open_run
 from synthdp.status import read_status
 from synthdp.storage import files

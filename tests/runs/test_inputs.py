@@ -9,8 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 from made_up import clinic_set, random_run
 
-from synthdp.config.settings import BackboneSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
+from synthdp.networks.settings import BackboneSettings
 from synthdp.runs.folder import open_run
 from synthdp.runs.inputs import (
     INPUTS_FILE,

@@ -11,12 +11,12 @@ from typing import IO
 import pytest
 
 import synthdp.storage.locks
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.journal import Journal
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import RunBusyError, open_run
 from synthdp.storage.locks import locked, owner_of, owner_words
 from synthdp.study.sweep.state import locked_study

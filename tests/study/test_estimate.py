@@ -4,8 +4,9 @@ import pytest
 from made_up import clinic_set, small_study, study_settings
 
 from synthdp.cli import main
-from synthdp.config.settings import FeatureSettings, dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.data.dataset import open_dataset
+from synthdp.networks.settings import FeatureSettings
 from synthdp.study.estimate import (
     PRIVATE_TRAINING,
     SECONDS_AN_EVALUATION,

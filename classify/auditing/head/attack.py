@@ -8,8 +8,8 @@ from classify.auditing.head.canaries import many_runs, many_runs_bounds, one_run
 from classify.auditing.head.membership import ATTACK, membership
 from classify.auditing.head.replay import replay
 from classify.auditing.head.subject import HeadSubject
-from synthdp.config.settings import AuditSettings
 from synthdp.privacy.attacks.audit import Bound
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.runs.audit_record import CHECKS, FALSE_ALARM_RATES, AuditResult, Clock, broken_bounds
 
 

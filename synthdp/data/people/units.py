@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import Row, units_of
 from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import write_json
 

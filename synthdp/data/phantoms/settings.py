@@ -5,11 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.config.settings import (
-    Names,
-    Seed,
-    Settings,
-)
+from synthdp.config.settings import NONE_WORD, Names, Seed, Settings
 from synthdp.data.phantoms.chest.names import FINDINGS, NO_FINDING
 from synthdp.data.phantoms.chest.settings import SiteSettings, TableColumns, View
 
@@ -26,10 +22,6 @@ OF_SUBJECT = {
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _none_word(value: Any) -> Any:
-    return None if value == "none" else value
 
 
 class PhantomSettings(Settings):
@@ -94,7 +86,7 @@ class PhantomSettings(Settings):
     Example: Data_Entry_2017_v2020.csv.gz
     """
 
-    collection: Annotated[str | None, BeforeValidator(_none_word)] = None
+    collection: Annotated[str | None, NONE_WORD] = None
     """The known collection by whose mapping the table is read (`synthdp data import --like`);
     `none`: by `columns`.
     Example: chexpert
@@ -129,7 +121,7 @@ class PhantomSettings(Settings):
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)
     """Of `ct`: share of the patients with a lesion."""
 
-    workers: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
+    workers: Annotated[int | None, NONE_WORD] = Field(default=None, ge=1)
     """Processes that draw radiographs and volumes; the same bits for any number. `none`: a core
     each.
     Example: 2

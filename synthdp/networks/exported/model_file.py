@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from synthdp import __version__
 from synthdp.config.card_file import HUB_CARD
-from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import at_work
 from synthdp.networks.exported.card import exported_card, licence_files
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.networks.public.carried import read_networks
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement

@@ -11,9 +11,10 @@ from typing import Literal
 import huggingface_hub
 from pydantic import Field
 
-from synthdp.config.settings import BackboneSettings, Settings, read_json_as
+from synthdp.config.settings import Settings, read_json_as
 from synthdp.errors import InputError
 from synthdp.networks.public.weight_files import found_weights
+from synthdp.networks.settings import BackboneSettings
 from synthdp.storage.files import sha256_file
 
 NETWORKS_FOLDER, NETWORKS_FILE = "networks", "networks.json"

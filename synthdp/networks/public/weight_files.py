@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
+from synthdp.networks.settings import BackboneSettings
 
 #: What stands for a path in `backbone.weights` when timm is to download them.
 HUB = Path("hub")

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthdp.checkpoint import load_weights
-from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.public.weight_files import HUB, fetch_command, weights_file
+from synthdp.networks.settings import BackboneSettings
 from synthdp.storage.files import sha256_file
 
 #: The file of weights in a repository of the hub.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from synthdp.config.settings import EpsilonTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import at_most, exactly
+from synthdp.privacy.settings import EpsilonTarget
 from synthdp.privacy.units import Unit
 
 if TYPE_CHECKING:

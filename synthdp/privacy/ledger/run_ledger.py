@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from synthdp.config.settings import RiskTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.journal import TORN, Journal
 from synthdp.privacy.ledger.set_record import Record, refuse_older
 from synthdp.privacy.lineage import Lineage, Release, new_token
+from synthdp.privacy.settings import RiskTarget
 from synthdp.privacy.units import Unit
 
 if TYPE_CHECKING:  # commands that state a promise start without it

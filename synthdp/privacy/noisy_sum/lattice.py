@@ -30,7 +30,7 @@ D coordinates. It holds for these reasons, one for each line of code:
 
 The bound does not grow with N, since no sum is rounded until the last one. What is charged is
 sqrt(D) 2^-20 of the clip norm at most: 6e-5 at 4000 weights, 0.002 at 3.5 million. Clip norms are
-within `synthdp.config.settings.ClipNorm`, far from where squares of float32 come to 0 or overflow.
+within `synthdp.privacy.settings.ClipNorm`, far from where squares of float32 come to 0 or overflow.
 
 Assumed and not proven: that the same kernel on the same machine gives the same bits for the same
 image. What is beside it in a batch decides none (`synthdp.networks.alone`, of features, tokens, a
@@ -48,10 +48,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from synthdp.config.settings import LEAST_CLIP_NORM, MOST_CLIP_NORM
 from synthdp.errors import InputError
 from synthdp.privacy.mechanism import Mechanism, refuse_too_much_noise
 from synthdp.privacy.noisy_sum.clipping import clip_rows
+from synthdp.privacy.settings import LEAST_CLIP_NORM, MOST_CLIP_NORM
 
 #: Bits of a step below the clip norm, and of the finer step of a sum below that.
 _STEP_BITS = 20

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.config.settings import PrivacySettings
 from synthdp.privacy.noisy_sum.discrete import discrete_gaussian
+from synthdp.privacy.settings import PrivacySettings
 
 if TYPE_CHECKING:
     from torch import Tensor

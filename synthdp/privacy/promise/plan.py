@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from synthdp.config.settings import PrivacySettings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, described_dataset
 from synthdp.data.description import DatasetInfo, is_dataset
@@ -31,6 +30,7 @@ from synthdp.privacy.promise.statement import (
     make_statement,
     refuse_unstatable,
 )
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.target import Target
 from synthdp.privacy.units import Part, Unit
 from synthdp.status import read_status

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from synthdp.config.settings import RiskTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.lineage import Lineage, Release, Spent
+from synthdp.privacy.settings import RiskTarget
 from synthdp.privacy.units import Unit
 
 SCHEMA_VERSION: Literal[3] = 3

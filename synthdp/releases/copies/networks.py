@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config.settings import BackboneSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.networks.public.carried import (
     NETWORKS_FILE,
@@ -29,6 +29,7 @@ from synthdp.networks.public.known import (
 )
 from synthdp.networks.public.weight_files import HUB, fetch_command
 from synthdp.networks.public.weights import UNUSED, hub_file, hub_repository
+from synthdp.networks.settings import BackboneSettings
 from synthdp.storage.files import sha256_file, write_atomic, write_json
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config.settings import EpsilonTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.operating_point import threshold_of_scores
@@ -40,6 +40,7 @@ from synthdp.evaluation.uncertainty.intervals import (
 from synthdp.evaluation.uncertainty.seed_spread import SeedSpread, moderated_spreads
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Spent
+from synthdp.privacy.settings import EpsilonTarget
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import Field, field_validator
 
-from synthdp.config.settings import MAX_LISTED, EpsilonTarget, Settings, validate_settings
+from synthdp.config.settings import MAX_LISTED, Settings, validate_settings
 from synthdp.data.manifest.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import MACRO, METRICS
@@ -18,6 +18,7 @@ from synthdp.evaluation.predictions import figures_by_target, read_metrics
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.settings import EpsilonTarget
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import write_atomic
 from synthdp.storage.paths import without_paths

@@ -17,9 +17,9 @@ from classify.auditing.head.subject import HeadSubject, train_subject
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
-from synthdp.config.settings import AuditSettings
 from synthdp.privacy.attacks.membership import likelihood_ratios, members_found
 from synthdp.privacy.attacks.rerun import RecordedNoise, scratch_folder
+from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
 from synthdp.privacy.noisy_sum.noise import NoiseSource

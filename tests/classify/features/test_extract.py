@@ -6,10 +6,10 @@ import torch
 from made_up import clinic_set
 
 from classify.features.extract import augmented_features, backbone_features, on_arrays, trunk_views
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import Backbone, TransformerBackbone, build_backbone
+from synthdp.networks.settings import FeatureSettings
 
 VIT = FeatureSettings(name="test_vit", size_px=32)
 

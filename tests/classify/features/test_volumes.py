@@ -21,13 +21,13 @@ from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings, PredictSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import Dataset, load_volumes, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.views.augmentation import Augmentation
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.networks.slices import slices_along
 from synthdp.networks.volume_network import VolumeNetwork
 

@@ -27,10 +27,12 @@ from classify.model import (
     restore_backbone,
 )
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import ExportModelSettings, FeatureSettings, Settings
+from synthdp.config.settings import Settings
 from synthdp.data.images import resample
 from synthdp.errors import InputError, RunError
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.networks.public.carried import PublicNetwork
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement

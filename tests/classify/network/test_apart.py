@@ -19,9 +19,9 @@ from classify.network.gradients import (
     weighted_loss,
 )
 from classify.network.top import trained_network
-from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 
 SHAPE = (5, 64)
 

@@ -14,9 +14,9 @@ from classify.features.scaling import plain_scaling
 from classify.network.gradients import PatientGradients, TokenExamples, Views, all_views
 from classify.network.top import TrainedTop, trained_network
 from classify.settings.network import Tune
-from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.noisy_sum.lattice import clip_bound, lattice_step
 
 CLIP = 0.5

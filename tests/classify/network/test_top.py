@@ -11,9 +11,9 @@ from classify.network.top import (
     merge_low_rank,
     trained_network,
 )
-from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 
 
 def network() -> nn.Sequential:

@@ -15,8 +15,8 @@ from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, trained_network
 from classify.network.train import train_network, train_private_network
 from classify.settings.network import NetworkSettings, Tune
-from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource

@@ -14,8 +14,8 @@ from classify.network.images import ImageExamples, step_views
 from classify.network.top import TrainedNetwork, trained_network
 from classify.network.train import train_private_network
 from classify.settings.network import NetworkSettings
-from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from tests.classify.network.test_images import SIDE, image_examples, without

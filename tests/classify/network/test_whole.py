@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from classify.network import gradients
 from classify.network.gradients import PatientGradients, TokenExamples, all_views, weighted_loss
 from classify.network.top import TrainedNetwork, TrainedTop, trained_network
-from synthdp.config.settings import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.networks.backbone import (
     Backbone,
@@ -27,6 +26,7 @@ from synthdp.networks.backbone import (
     TransformerBackbone,
     build_backbone,
 )
+from synthdp.networks.settings import FeatureSettings, TrainableBlocks
 from synthdp.privacy.noisy_sum.clipped_total import ClippedTotal
 from synthdp.privacy.noisy_sum.lattice import clip_bound, lattice_step
 

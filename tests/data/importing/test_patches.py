@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.config.settings import PrivacySettings, load_settings, validate_settings
+from synthdp.config.settings import load_settings, validate_settings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png, fit_square
@@ -27,6 +27,7 @@ from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import plan_privacy
 from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import Part
 from synthdp.storage import files
 

@@ -12,7 +12,7 @@ from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.config.settings import FeatureSettings, PrivacySettings, load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
@@ -24,10 +24,12 @@ from synthdp.dossier.attacks import _odds_bounds
 from synthdp.dossier.evidence import _set_subject, read_evidence
 from synthdp.dossier.utility import utility_of
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import set_statement, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.copies.datasets import copy_dataset
 from synthdp.releases.release import Asked, release
 from synthdp.runs.cards import dataset_card

@@ -13,9 +13,9 @@ from gan.network.dcgan import DcganGenerator
 from gan.network.generator import Generator
 from gan.network.mixture import Mixture
 from gan.network.sampling import AnyGenerator, draw_latents
-from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError
 from synthdp.networks.exported.model_file import FILES
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.storage.files import read_json
 
 SHAPE = {"size_px": 32, "channels": (8, 8, 8), "z_dim": 8, "haar_levels": 1}

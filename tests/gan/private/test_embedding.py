@@ -15,10 +15,10 @@ from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
-from synthdp.config.settings import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.frozen import build_pyramid
+from synthdp.networks.settings import BackboneSettings
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
 

@@ -23,12 +23,12 @@ from gan.train import DIRECTIONS, SUMS_FILE, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.cli import EXIT_DONE, main
-from synthdp.config.settings import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.frozen import build_pyramid
+from synthdp.networks.settings import BackboneSettings
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism

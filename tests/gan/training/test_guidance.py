@@ -19,7 +19,7 @@ from gan.training.guidance import (
     spectrum_loss,
 )
 from synthdp.checkpoint import load_weights
-from synthdp.config.settings import BackboneSettings
+from synthdp.networks.settings import BackboneSettings
 
 RANDOM_NET = {"name": "test_efficientnet", "size_px": 32}
 TinySettings = Callable[..., TrainGanSettings]

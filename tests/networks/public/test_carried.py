@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.public.carried import find_public_weights
+from synthdp.networks.settings import BackboneSettings
 
 
 @pytest.fixture

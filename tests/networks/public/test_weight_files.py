@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.public import weight_files
 from synthdp.networks.public.weight_files import found_weights, weight_folders, weights_file
+from synthdp.networks.settings import FeatureSettings
 
 SHA256 = "0" * 64
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthdp.checkpoint import save_weights
-from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.public.weights import refuse_download
+from synthdp.networks.settings import FeatureSettings
 from synthdp.storage.files import sha256_file
 
 VIT, SWIN = "test_vit", "swin_tiny_patch4_window7_224"

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from riskcal.analysis import get_bayes_risk_from_gdp, get_beta_from_gdp, get_beta_from_pld
 from scipy.special import ndtri
 
-from synthdp.config.settings import PrivacySettings, RiskTarget
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.accounting.gaussian import gaussian_mu
@@ -24,6 +23,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.stated import parse_statement
 from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings, RiskTarget
 from synthdp.privacy.target import Target
 
 MUS = (1e-9, 1e-6, 1e-3, 0.1, 0.314, 1.46, 3.71, 7.92, 20.0, 59.9)

@@ -6,7 +6,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest, norm
 
-from synthdp.config.settings import PrivacySettings
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.noisy_sum.noise import (
     NoiseKind,
@@ -15,6 +14,7 @@ from synthdp.privacy.noisy_sum.noise import (
     new_key,
     open_noise_source,
 )
+from synthdp.privacy.settings import PrivacySettings
 
 KEY = bytes(range(32))
 SHAPE = (200, 100)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from made_up import clinic_set
 
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.people.cohorts import cohort_of
 from synthdp.errors import InputError
@@ -18,6 +17,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy, statement_of
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import Part
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)

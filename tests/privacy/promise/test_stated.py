@@ -11,7 +11,6 @@ import pytest
 from made_up import clinic_set, received_run, without_mark
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -26,6 +25,7 @@ from synthdp.privacy.promise.statement import (
     make_statement,
 )
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.release import release as copy_out
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, write_json

@@ -15,7 +15,6 @@ from classify.model import load_classifier
 from classify.predict import run_predict
 from classify.settings.finished import PredictSettings
 from synthdp.checkpoint import save_weights
-from synthdp.config.settings import FeatureSettings
 from synthdp.data.manifest.tables import read_table
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
@@ -24,6 +23,7 @@ from synthdp.networks.backbone import build_backbone
 from synthdp.networks.public import known
 from synthdp.networks.public.carried import read_networks
 from synthdp.networks.public.known import KnownNetwork, known_by_hub, tensors_digest
+from synthdp.networks.settings import FeatureSettings
 from synthdp.releases.contents import check_release, read_contents
 from synthdp.releases.release import release
 from synthdp.storage.files import read_json, sha256_file

@@ -12,7 +12,6 @@ import pytest
 
 from classify.settings.finetune import FinetuneSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import PrivacySettings
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
@@ -20,6 +19,7 @@ from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import joined_statement
 from synthdp.privacy.promise.uncovered import CHOICE
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.releases.contents import check_release, read_contents
 from synthdp.releases.copies.rows import Selection, chosen_rows, parse_selection
 from synthdp.releases.release import Asked, release

@@ -2,14 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from synthdp.config.settings import Names, Settings
+from synthdp.config.settings import NONE_WORD, Names, Settings
 from synthdp.data.phantoms.chest.names import FINDINGS, NO_FINDING
-
-
-def _none_word(value: object) -> object:
-    return None if value == "none" else value
 
 
 def _refuse_unknown(names: tuple[str, ...], *more: str) -> None:
@@ -18,7 +14,7 @@ def _refuse_unknown(names: tuple[str, ...], *more: str) -> None:
         raise ValueError(f"{unknown[0]} is not drawn; choose of {', '.join((*FINDINGS, *more))}")
 
 
-_Column = Annotated[str | None, BeforeValidator(_none_word)]
+_Column = Annotated[str | None, NONE_WORD]
 View = Literal["PA", "AP"]
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.config.settings import EpsilonTarget, Settings
+from synthdp.config.settings import Settings
 from synthdp.evaluation.metrics import MACRO
+from synthdp.privacy.settings import EpsilonTarget
 from synthdp.privacy.units import Unit
 from synthdp.study.compare.drops import SiteDrop, site_drops
 
