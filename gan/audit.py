@@ -8,7 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
+from gan.auditing.attack import attack_embedding
+from gan.auditing.replay import broken_release
+from gan.auditing.subject import EmbeddingSubject
 from gan.plans import gan_plan
 from gan.private.embedding import public_features
 from gan.settings.train import TrainGanSettings
@@ -50,7 +52,7 @@ def run_audit(settings: AuditSettings) -> Path:
         subject = subject_of(settings.run, asked)
         released = _released(settings.run)["sums"]
         broken += broken_release(subject, released, settings.false_alarms / CHECKS)
-        return attack(subject, settings, broken), subject.audited
+        return attack_embedding(subject, settings, broken), subject.audited
 
     return keep_audit(settings, attacked)
 

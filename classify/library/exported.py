@@ -27,7 +27,7 @@ from classify.model import (
 )
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
-from synthdp.networks.backbone import Backbone, dihedral_views
+from synthdp.networks.backbone import Backbone
 from synthdp.networks.exported.model_file import (
     ExportFormat,
     Interface,
@@ -36,6 +36,7 @@ from synthdp.networks.exported.model_file import (
     write_exported,
 )
 from synthdp.networks.exported.settings import ExportModelSettings
+from synthdp.networks.readout import dihedral_views
 from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 from synthdp.networks.volume_network import VolumeNetwork
 from synthdp.privacy.promise.stated import read_statement

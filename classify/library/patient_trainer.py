@@ -7,7 +7,6 @@ anybody else; it is clipped, summed on the lattice and noised as in every stage
 
 import hmac
 import os
-import pickle
 import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +23,18 @@ from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer
 from torch.utils.data import default_collate
 
+from classify.library.kept_by_module import (
+    differ,
+    held_tensors,
+    kept_values,
+    refuse_changed_values,
+    refuse_leftovers,
+    refuse_memory,
+)
 from classify.library.ledger_folder import LedgerFolder, open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import patient_names
 from classify.network.added import added_gradients
 from classify.network.apart import (
-    LEFT_IN_MEMORY,
-    leave_in_memory,
     refuse_complex_weights,
     refuse_mixing_layers,
 )
@@ -62,8 +67,6 @@ class Items(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
 
-#: How far apart two computations of one gradient may come, relatively.
-_SAME = 1e-3
 #: The newest trainer of each optimiser.
 _trainer_of: WeakKeyDictionary[Optimizer, "weakref.ref[PatientTrainer]"] = WeakKeyDictionary()
 #: Where a layer holds the ids of the releases that moved it; its copies and pickles have it too.
@@ -192,7 +195,7 @@ class PatientTrainer:
         self._process = os.getpid()
         self._moving = False
         self._compared = False
-        self._held = _held(model)
+        self._held = held_tensors(model)
         _refuse_forgotten(model, starts_from)
         _refuse_steps_past(self, optimizer)
 
@@ -307,7 +310,7 @@ class PatientTrainer:
         clipped = ClippedTotal(self._trained, self._sampling.clip_norm)
         plain = torch.zeros(sum(p.numel() for p in self._trained), device=self._trained[0].device)
         first: list[Tensor] = []
-        kept = _kept(self._model)
+        kept = kept_values(self._model)
         with _own_randomness(self._trained[0].device), reproducible():
             for patient in drawn:
                 gradient = self._gradient(loss, patient, number)
@@ -317,10 +320,10 @@ class PatientTrainer:
                 else:
                     clipped.add(gradient)
             self._refuse_moved()  # before the comparison, since it names the layer
-            _refuse_other(kept, _kept(self._model))
+            refuse_changed_values(kept, kept_values(self._model))
             if drawn and not self._compared:
-                self._refuse_memory(first, self._gradient(loss, drawn[0], number))
-                self._refuse_leftovers(first, lambda: self._gradient(loss, drawn[0], number))
+                refuse_memory(first, self._gradient(loss, drawn[0], number))
+                refuse_leftovers(first, lambda: self._gradient(loss, drawn[0], number))
                 self._compared = True
         return plain if self._plan.mechanism is None else clipped.total
 
@@ -353,7 +356,7 @@ class PatientTrainer:
         finally:
             self._moving = False
             self._optimizer.zero_grad(set_to_none=True)
-            self._held = _held(self._model)
+            self._held = held_tensors(self._model)
 
     def __reduce_ex__(self, protocol: object) -> Any:
         raise InputError(
@@ -372,11 +375,11 @@ class PatientTrainer:
 
     def _refuse_moved(self) -> None:
         """Refuse weights, or figures of a layer, that something but a step has moved."""
-        now = _held(self._model)
+        now = held_tensors(self._model)
         moved = [
             name
             for name in {**self._held, **now}
-            if name not in now or name not in self._held or _differ(now[name], self._held[name])
+            if name not in now or name not in self._held or differ(now[name], self._held[name])
         ]
         if moved:
             raise InputError(
@@ -391,33 +394,6 @@ class PatientTrainer:
                 "other parameters require gradients than when the trainer was made; make a new "
                 "trainer for them, which is a release of its own"
             )
-
-    def _refuse_memory(self, before: list[Tensor], after: list[Tensor]) -> None:
-        """Refuse a loss, or a module, that gives a patient another gradient after others came."""
-        one, other = (
-            torch.cat([part.flatten() for part in parts]).nan_to_num() for parts in (before, after)
-        )
-        if float((one - other).norm()) > _SAME * float(one.norm()):
-            raise InputError(
-                "the loss gives the same patient another gradient once others were seen: it, or "
-                "the module, remembers what it saw (a running mean, a memory bank), or draws at "
-                "random from a generator of its own; take what hangs on one patient out of it, and "
-                "draw by torch, random or numpy.random"
-            )
-
-    def _refuse_leftovers(self, first: list[Tensor], again: Callable[[], list[Tensor]]) -> None:
-        """Refuse kernels whose gradient holds what stood in memory before, as another patient's."""
-        one = torch.cat([part.flatten() for part in first])
-        for value in LEFT_IN_MEMORY:
-            leave_in_memory(value, one.device)
-            other = torch.cat([part.flatten() for part in again()])
-            moved = (one.nan_to_num() - other.nan_to_num()).norm() > _SAME * one.nan_to_num().norm()
-            if bool(moved) or not torch.equal(one.isfinite(), other.isfinite()):
-                raise InputError(
-                    "on this processor the gradient of a patient holds what stood in memory "
-                    "before, which may be another patient's; compute in float32 (without "
-                    "autocast), or take larger images"
-                )
 
 
 def _trained_parameters(model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
@@ -483,53 +459,6 @@ def _moved_by(layer: nn.Module) -> tuple[str, ...]:
     """The ids of the releases that moved a layer, or what it is a copy of."""
     ids: tuple[str, ...] = layer.__dict__.get(_MOVED_BY, ())
     return ids
-
-
-def _held(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that a module holds: parameters and buffers."""
-    tensors = chain(model.named_parameters(), model.named_buffers())
-    return {name: tensor.detach().clone() for name, tensor in tensors}
-
-
-def _kept(model: nn.Module) -> dict[str, Any]:
-    """What layers keep beside parameters and buffers, and what leaves with them: a copy.
-
-    Numbers and tensors that are plain attributes, and what a layer adds to `state_dict`.
-    """
-    kept: dict[str, Any] = {}
-    for layer_name, layer in model.named_modules():
-        for name, value in vars(layer).items():
-            if isinstance(value, Tensor):
-                kept[f"{layer_name}.{name}"] = value.detach().clone()
-            elif isinstance(value, int | float) and name != "training":
-                kept[f"{layer_name}.{name}"] = torch.tensor(float(value), dtype=torch.float64)
-        if type(layer).get_extra_state is not nn.Module.get_extra_state:
-            kept[f"{layer_name}.get_extra_state()"] = pickle.dumps(layer.get_extra_state())
-    return kept
-
-
-def _refuse_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse a layer that keeps something else since patients' images went through it.
-
-    Raises:
-        InputError: naming it.
-    """
-    for name, value in after.items():
-        if name not in before or _differ(value, before[name]):
-            raise InputError(
-                f"{name.lstrip('.')}: changed while patients' images went through it, and no noise "
-                "covers what it keeps; take it out of the module (where it is a constant that is "
-                "made in the first call, call the module once on a made-up image before)"
-            )
-
-
-def _differ(one: Any, other: Any) -> bool:
-    """Whether two tensors, or bytes, differ; what is no number is alike in both."""
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-        return bool(one != other)
-    return not (
-        torch.equal(one, other) or torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
-    )
 
 
 def _refuse_forgotten(model: nn.Module, starts_from: Statement | None) -> None:

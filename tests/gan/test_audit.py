@@ -10,15 +10,11 @@ import torch
 from made_up import clinic_set
 from torch import Tensor
 
-from gan.auditing.embedding import (
-    EmbeddingSubject,
-    broken_promise,
-    declared_sum,
-    many_runs,
-    membership,
-    one_run,
-    replay,
-)
+from gan.auditing.canaries import broken_promise, many_runs, one_run
+from gan.auditing.declared import declared_sum
+from gan.auditing.membership import membership
+from gan.auditing.replay import replay
+from gan.auditing.subject import EmbeddingSubject
 from gan.private import embedding
 from gan.private.embedding import fit_public_features
 from gan.settings.train import TrainGanSettings
@@ -82,10 +78,10 @@ def test_a_sound_release_passes(subject: EmbeddingSubject) -> None:
     for scores in (one, many):
         assert scores.inside.mean() == pytest.approx(subject.mechanism.mu, abs=0.5)
         assert scores.outside.mean() == pytest.approx(0, abs=0.5)
-    found = membership(
+    members = membership(
         subject, np.random.default_rng(3), shadows=32, rates=(0.1,), confidence=0.95, risk=RISK
     )
-    assert not found[0].broken
+    assert not members[0].broken
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -134,7 +130,7 @@ def test_a_planted_fault_is_named(
 ) -> None:
     plant(monkeypatch)
     replayed = replay(subject, np.random.default_rng(0), patients=0, risk=RISK)
-    assert any(words in found for found in replayed.broken), replayed.broken
+    assert any(words in said for said in replayed.broken), replayed.broken
 
 
 @pytest.mark.parametrize("plant", [scaled_noise(0.0), scaled_noise(0.5), no_clipping])

@@ -9,25 +9,16 @@ sides of a difference have other targets, it is of those that they share.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthdp.data.dataset import open_dataset
-from synthdp.evaluation.groups import decision_measures
 from synthdp.evaluation.metrics import MACRO
-from synthdp.evaluation.operating_point import at_youden, youden_threshold
-from synthdp.evaluation.predictions import ScoredTarget
 from synthdp.evaluation.uncertainty.differences import benjamini_hochberg
-from synthdp.evaluation.uncertainty.intervals import Redrawn, redrawn_auroc, redraws_of
-from synthdp.machine.progress import progress
-from synthdp.stages import crosses_grid
+from synthdp.evaluation.uncertainty.intervals import Redrawn
 from synthdp.storage.files import write_atomic
-from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.drops import paired_t
 from synthdp.study.compare.predictions import (
     ScoredCell,
@@ -35,25 +26,24 @@ from synthdp.study.compare.predictions import (
     kept_or_compared,
     scored_cells,
 )
-from synthdp.study.compare.results import (
-    CellKey,
-    CellRow,
-    ResultRow,
-    read_rows,
-    rounded_rows,
-    table_csv,
+from synthdp.study.compare.results import CellRow, ResultRow, read_rows, rounded_rows, table_csv
+from synthdp.study.compare.sites import (
+    DECISIONS,
+    OPTIMISTIC,
+    THESE_IMAGES,
+    Domain,
+    Reached,
+    SiteFigures,
+    SiteKey,
+    figures_at_sites,
+    mean_figure,
 )
 from synthdp.study.settings import EvaluateOn, StudySettings, seen_from
 
 TRANSFER_FILE = "transfer.csv"
 
-Decision: TypeAlias = Literal["accuracy", "sensitivity", "specificity"]
 Measure: TypeAlias = Literal[
-    "auroc",
-    Decision,
-    "accuracy_optimistic",
-    "sensitivity_optimistic",
-    "specificity_optimistic",
+    Reached,
     "privacy_loss",
     "external_drop",
     "off_site_loss",
@@ -64,15 +54,12 @@ Measure: TypeAlias = Literal[
     "mean_off_site_privacy_loss",
     "mean_off_site_privacy_loss_cells",
 ]
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
-Domain: TypeAlias = Literal["internal", "external", "mixed"]
 
 #: The training set of a mean over models that were trained elsewhere.
 ELSEWHERE = "every other site"
 _REVERSED = "scores rank the other way round here, so its labels may mean other things"
 BELOW_CHANCE = f"below .5: {_REVERSED}"
 MAYBE_BELOW_CHANCE = f"below .5, though not surely: if so, {_REVERSED}"
-THESE_IMAGES = "threshold chosen on these very images: optimistic"
 
 
 class TransferRow(CellRow):
@@ -116,101 +103,6 @@ class TransferRow(CellRow):
     note: str = ""
 
 
-def domain_of(trained_on: str, scored_on: str) -> Domain:
-    """Whether models meet the site that they were trained at: by the names of both.
-
-    Args:
-        trained_on: a set, `clinic`, or a part of one, `clinic (site A)`; empty for none.
-        scored_on: likewise.
-    """
-    if trained_on == scored_on or (trained_on and scored_on.startswith(f"{trained_on} (")):
-        return "internal"
-    return "mixed" if trained_on.startswith(f"{scored_on} (") else "external"
-
-
-class _Key(NamedTuple):
-    """Models by their cell, with the set that they were trained on, and where they are scored."""
-
-    models: CellKey
-    target: str
-    data_set: str
-    split: str
-
-
-class _Set(NamedTuple):
-    """A split of a set, by the names that results have."""
-
-    data_set: str
-    split: str
-
-
-#: What models reach for one target: figures by measure.
-_Figures: TypeAlias = Mapping[Measure, Redrawn]
-
-
-@dataclass(frozen=True, eq=False)
-class _ScoredAt:
-    """The models of one cell on one split, for one target or the mean over several.
-
-    `parts` goes by the targets that have both classes here, or is of the one that there is; means
-    over seeds with their redraws. `n_targets` is of how many targets the mean could be. `n_images`
-    and `n_patients` are those whose target is known; `threshold_note` says where thresholds are
-    from.
-    """
-
-    key: _Key
-    cell: Cell
-    parts: Mapping[str, _Figures]
-    n_targets: int
-    n_images: int
-    n_patients: int
-    threshold_note: str
-
-    @property
-    def domain(self) -> Domain:
-        return domain_of(self.key.models.trained_on, self.key.data_set)
-
-    @property
-    def private(self) -> bool:
-        return self.cell.epsilon is not None
-
-    def figure(self, measure: Measure) -> Redrawn:
-        """A figure, of several targets their mean; nan where there is none."""
-        return _mean([part[measure] for part in self.parts.values()])
-
-    @cached_property
-    def auroc(self) -> Redrawn:
-        return self.figure("auroc")
-
-    @property
-    def over_words(self) -> str:
-        """Of which targets a mean is, where some are left out."""
-        if self.key.target != MACRO or len(self.parts) == self.n_targets:
-            return ""
-        return f"mean over {', '.join(self.parts) or 'no target'}: others have one class alone"
-
-
-_NO_FIGURE = Redrawn(math.nan, np.full(1, math.nan))
-
-
-def _mean(figures: Sequence[Redrawn]) -> Redrawn:
-    return Redrawn.mean(figures) if figures else _NO_FIGURE
-
-
-def _shared(one: _ScoredAt, other: _ScoredAt) -> list[str]:
-    return [target for target in one.parts if target in other.parts]
-
-
-def _minus(one: _ScoredAt, other: _ScoredAt) -> Redrawn:
-    """The AUROC of one less that of another, over the targets that both have."""
-    return _mean(
-        [
-            one.parts[target]["auroc"].minus(other.parts[target]["auroc"])
-            for target in _shared(one, other)
-        ]
-    )
-
-
 def transfer_table(
     cells: Iterable[ScoredCell], data_set: str, *, redraws: int = 2000
 ) -> list[TransferRow]:
@@ -224,143 +116,25 @@ def transfer_table(
     Raises:
         InputError: when an evaluation is damaged, or does not fit its data set any more.
     """
-    scored = list(_scored(list(cells), data_set, redraws))
+    scored = list(figures_at_sites(list(cells), data_set, redraws))
     table = {one.key: one for one in scored}
     of_cells = [row for one in scored for row in _rows(one, table)]
     return _adjusted([*of_cells, *_mean_rows(scored, table)])
 
 
-# What models reach, with thresholds from where they were trained.
-
-
-@dataclass(frozen=True)
-class _HomeThreshold:
-    """Youden's threshold of one model for one target, on a split of its site of training."""
-
-    at: _Set
-    value: float
-
-
-#: By run and target, on each split of the site of training that was scored.
-_HomeThresholds: TypeAlias = Mapping[tuple[str, str], Sequence[_HomeThreshold]]
-
-
-def trained_on_of(cell: Cell, data_set: str) -> str:
-    """What models were trained on, `data_set` where none is named; empty where they met no site."""
-    return cell.trained_on or (data_set if crosses_grid(cell.strategy) else "")
-
-
-def _home_thresholds(cells: Sequence[ScoredCell], data_set: str) -> _HomeThresholds:
-    thresholds: dict[tuple[str, str], list[_HomeThreshold]] = {}
-    for one in cells:
-        cell = one.cell
-        if domain_of(trained_on_of(cell, data_set), cell.data_set) != "internal":
-            continue
-        predictions, at = one.predictions, _Set(cell.data_set, cell.split)
-        for index, target in enumerate(predictions.targets):
-            labels = np.asarray(predictions.labels[:, index], dtype=np.float64)
-            known = ~np.isnan(labels)
-            if np.unique(labels[known]).size < 2:
-                continue
-            for run, scores in zip(cell.runs, predictions.scores[:, known, index], strict=True):
-                value = youden_threshold(scores.astype(np.float64), labels[known])
-                thresholds.setdefault((run, target), []).append(_HomeThreshold(at, value))
-    return thresholds
-
-
-def _threshold_for(home: Sequence[_HomeThreshold], here: _Set) -> _HomeThreshold:
-    """The one for the images `here`: not chosen on these where that can be, on val sooner than on
-    another split."""
-    return min(home, key=lambda one: (one.at == here, one.at.split != "val"))
-
-
-def _with_home_thresholds(
-    scored: ScoredTarget, runs: Sequence[str], target: str, home: _HomeThresholds, here: _Set
-) -> tuple[ScoredTarget, str]:
-    """The target with each model's threshold from its site of training, and where that is."""
-    known = [home[run, target] for run in runs if (run, target) in home]
-    if len(known) < len(runs):
-        return scored, "at the model's own threshold: no site of training is scored"
-    chosen = [_threshold_for(some, here) for some in known]
-    at = chosen[0].at
-    note = THESE_IMAGES if at == here else f"threshold from {at.data_set}, {at.split}"
-    values = tuple(one.value for one in chosen)
-    return ScoredTarget(scored.labels, scored.scores, scored.patients, values), note
-
-
-def _scored(cells: Sequence[ScoredCell], data_set: str, redraws: int) -> Iterator[_ScoredAt]:
-    """Each cell by target, then of several targets by their mean."""
-    seeds: dict[_Set, int] = {}
-    home = _home_thresholds(cells, data_set)
-    several = any(len(one.predictions.targets) > 1 for one in cells)
-    for one in progress(cells, what="transfer between sites", public_unit="cells"):
-        images, cell = one.images(), one.cell
-        here = _Set(cell.data_set, cell.split)
-        # patients of one split are drawn alike for all models, those of another anew
-        seed = seeds.setdefault(here, len(seeds))
-        columns, weights = redraws_of([row.patient_id for row in images.rows], seed, redraws)
-        models = cell.key._replace(trained_on=trained_on_of(cell, data_set))
-        by_target: list[_ScoredAt] = []
-        for index, target in enumerate(images.predictions.targets):
-            known, _ = images.target(index, columns)
-            decided, note = _with_home_thresholds(known, cell.runs, target, home, here)
-            by_target.append(
-                _ScoredAt(
-                    key=_Key(models, target, *here),
-                    cell=cell,
-                    parts={target: _figures(decided, weights)},
-                    n_targets=1,
-                    n_images=len(known.labels),
-                    n_patients=np.unique(known.patients).size,
-                    threshold_note=note,
-                )
-            )
-        yield from by_target
-        if several:
-            yield _macro(by_target)
-
-
-def _figures(scored: ScoredTarget, weights: NDArray[np.int64]) -> dict[Measure, Redrawn]:
-    labels, patients = scored.labels, scored.patients
-    decided = decision_measures(scored, weights)
-    optimistic = at_youden(labels, scored.scores, patients, weights)
-    return {
-        "auroc": redrawn_auroc(labels, scored.scores, patients, weights),
-        **{name: decided[name] for name in DECISIONS},
-        "accuracy_optimistic": optimistic["accuracy"],
-        "sensitivity_optimistic": optimistic["sensitivity"],
-        "specificity_optimistic": optimistic["specificity"],
-    }
-
-
-def _macro(by_target: Sequence[_ScoredAt]) -> _ScoredAt:
-    """The mean over the targets that have both classes."""
-    both = [one for one in by_target if not math.isnan(one.auroc.value)]
-    notes = {one.threshold_note for one in both}
-    return _ScoredAt(
-        key=by_target[0].key._replace(target=MACRO),
-        cell=by_target[0].cell,
-        parts={one.key.target: one.parts[one.key.target] for one in both},
-        n_targets=len(by_target),
-        n_images=max(one.n_images for one in by_target),
-        n_patients=max(one.n_patients for one in by_target),
-        threshold_note=notes.pop() if len(notes) == 1 else "thresholds as of its targets",
-    )
-
-
 # Rows: what models of one cell reach, and what they lose.
 
-_Table: TypeAlias = Mapping[_Key, _ScoredAt]
+_Table: TypeAlias = Mapping[SiteKey, SiteFigures]
 
 
-def _rows(one: _ScoredAt, table: _Table) -> Iterator[TransferRow]:
+def _rows(one: SiteFigures, table: _Table) -> Iterator[TransferRow]:
     """The figures of some models, and each loss for which the other side is in the table."""
     yield _row(one, "auroc", one.auroc, note=_auroc_note(one))
     for name in DECISIONS:
         yield _row(one, name, one.figure(name), note=one.threshold_note)
-    for measure in _OPTIMISTIC:
+    for measure in OPTIMISTIC:
         yield _row(one, measure, one.figure(measure), note=THESE_IMAGES)
-    free = _free(one, table)
+    free = _without_privacy(one, table)
     if free is not None:
         yield _loss_row(one, "privacy_loss", free, one)
     if one.domain != "external":
@@ -368,26 +142,19 @@ def _rows(one: _ScoredAt, table: _Table) -> Iterator[TransferRow]:
     for home in _homes(one, table):
         where = f"from {home.cell.data_set}, {home.cell.split}, unpaired"
         yield _loss_row(one, "external_drop", home, one, note=where)
-    local = _local(one, table)
+    local = _trained_here(one, table)
     if local is None:
         return
     yield _loss_row(one, "off_site_loss", local, one)
-    free_local = _free(local, table)
+    free_local = _without_privacy(local, table)
     if free is None or free_local is None:
         return
     yield _loss_row(one, "off_site_loss_paper", free_local, one)
-    change = _minus(local, one).minus(_minus(free_local, free))
+    change = local.minus(one).minus(free_local.minus(free))
     yield _row(one, "off_site_loss_change", change, note="paired")
 
 
-_OPTIMISTIC: tuple[Measure, ...] = (
-    "accuracy_optimistic",
-    "sensitivity_optimistic",
-    "specificity_optimistic",
-)
-
-
-def _auroc_note(one: _ScoredAt) -> str:
+def _auroc_note(one: SiteFigures) -> str:
     """What a reader has to know of an AUROC: what it leaves out, and that it is below chance."""
     notes = [one.over_words] if one.over_words else []
     if one.domain == "external" and one.auroc.value < 0.5:
@@ -396,14 +163,14 @@ def _auroc_note(one: _ScoredAt) -> str:
     return "; ".join(notes)
 
 
-def _free(one: _ScoredAt, table: _Table) -> _ScoredAt | None:
+def _without_privacy(one: SiteFigures, table: _Table) -> SiteFigures | None:
     """The same recipe without privacy on the same images; None where it is without already."""
     if not one.private:
         return None
     return table.get(one.key._replace(models=one.key.models._replace(epsilon=None)))
 
 
-def _homes(one: _ScoredAt, table: _Table) -> list[_ScoredAt]:
+def _homes(one: SiteFigures, table: _Table) -> list[SiteFigures]:
     """The same models at the site of training: on splits of the same name, where there are any."""
     homes = [
         other
@@ -413,23 +180,28 @@ def _homes(one: _ScoredAt, table: _Table) -> list[_ScoredAt]:
     return [other for other in homes if other.key.split == one.key.split] or homes
 
 
-def _local(one: _ScoredAt, table: _Table) -> _ScoredAt | None:
+def _trained_here(one: SiteFigures, table: _Table) -> SiteFigures | None:
     """The models of the same recipe that were trained on this very set, where there are any."""
     models = one.key.models._replace(trained_on=one.cell.data_set)
     return table.get(one.key._replace(models=models))
 
 
 def _loss_row(
-    one: _ScoredAt, measure: Measure, first: _ScoredAt, second: _ScoredAt, *, note: str = "paired"
+    one: SiteFigures,
+    measure: Measure,
+    first: SiteFigures,
+    second: SiteFigures,
+    *,
+    note: str = "paired",
 ) -> TransferRow:
     """The AUROC of the first less that of the second, as a row about `one`."""
-    shared = _shared(first, second)
+    shared = first.shared_targets(second)
     if one.key.target == MACRO and len(shared) < max(first.n_targets, second.n_targets):
         note += f", over {', '.join(shared) or 'no target that both have'}"
-    return _row(one, measure, _minus(first, second), note=note)
+    return _row(one, measure, first.minus(second), note=note)
 
 
-def _row(one: _ScoredAt, measure: Measure, figure: Redrawn, *, note: str = "") -> TransferRow:
+def _row(one: SiteFigures, measure: Measure, figure: Redrawn, *, note: str = "") -> TransferRow:
     tested = measure.endswith(("_loss", "_drop", "_paper", "_change"))
     p_value = figure.p_value() if tested else math.nan
     return TransferRow.model_validate(
@@ -451,12 +223,12 @@ def _row(one: _ScoredAt, measure: Measure, figure: Redrawn, *, note: str = "") -
 # Means over the sites of training: the drop at a site, as the paper has it and as we have it.
 
 
-def _mean_rows(scored: Sequence[_ScoredAt], table: _Table) -> Iterator[TransferRow]:
+def _mean_rows(scored: Sequence[SiteFigures], table: _Table) -> Iterator[TransferRow]:
     """The drops at each site that models of two other sites at least were brought to."""
-    groups: dict[_Key, list[_ScoredAt]] = {}
+    groups: dict[SiteKey, list[SiteFigures]] = {}
     for one in scored:
-        local = _local(one, table)
-        if one.domain == "external" and local is not None and _shared(local, one):
+        local = _trained_here(one, table)
+        if one.domain == "external" and local is not None and local.shared_targets(one):
             key = one.key._replace(models=one.key.models._replace(trained_on=ELSEWHERE))
             groups.setdefault(key, []).append(one)
     for key, models in groups.items():
@@ -464,28 +236,30 @@ def _mean_rows(scored: Sequence[_ScoredAt], table: _Table) -> Iterator[TransferR
             yield from _mean_rows_at(key, models, table)
 
 
-def _mean_rows_at(key: _Key, models: Sequence[_ScoredAt], table: _Table) -> Iterator[TransferRow]:
+def _mean_rows_at(
+    key: SiteKey, models: Sequence[SiteFigures], table: _Table
+) -> Iterator[TransferRow]:
     """The drops at one site, of one recipe at one epsilon."""
     first, sites = models[0], ", ".join(one.key.models.trained_on for one in models)
     note = f"mean over {len(models)} sites of training: {sites}"
 
     def row(measure: Measure, figures: Sequence[Redrawn], note: str = note) -> TransferRow:
         about = {"trained_on": ELSEWHERE, "n_seeds": min(one.cell.n_seeds for one in models)}
-        return _row(first, measure, _mean(figures), note=note).model_copy(update=about)
+        return _row(first, measure, mean_figure(figures), note=note).model_copy(update=about)
 
-    pairs = [(local, one) for one in models if (local := _local(one, table)) is not None]
-    yield row("mean_off_site_loss", [_minus(local, one) for local, one in pairs])
-    frees = [(free, one) for one in models if (free := _free(one, table)) is not None]
-    local_free = _free(pairs[0][0], table)
+    pairs = [(local, one) for one in models if (local := _trained_here(one, table)) is not None]
+    yield row("mean_off_site_loss", [local.minus(one) for local, one in pairs])
+    frees = [(free, one) for one in models if (free := _without_privacy(one, table)) is not None]
+    local_free = _without_privacy(pairs[0][0], table)
     if local_free is None or len(frees) < len(models):
         return
-    yield row("mean_off_site_loss_paper", [_minus(local_free, one) for one in models])
-    lost = row("mean_off_site_privacy_loss", [_minus(free, one) for free, one in frees])
+    yield row("mean_off_site_loss_paper", [local_free.minus(one) for one in models])
+    lost = row("mean_off_site_privacy_loss", [free.minus(one) for free, one in frees])
     yield lost
     cells = [
         (free.parts[target]["auroc"].value, one.parts[target]["auroc"].value)
         for free, one in frees
-        for target in _shared(free, one)
+        for target in free.shared_targets(one)
     ]
     p_value = paired_t(*np.array(cells, dtype=np.float64).reshape(-1, 2).T)
     yield lost.model_copy(

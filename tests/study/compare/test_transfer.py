@@ -20,10 +20,9 @@ from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import ResultRow, read_results
+from synthdp.study.compare.sites import DECISIONS, domain_of
 from synthdp.study.compare.transfer import (
-    DECISIONS,
     TransferRow,
-    domain_of,
     read_transfer,
     transfer_table,
     write_transfer,

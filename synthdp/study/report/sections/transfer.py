@@ -10,9 +10,9 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import MACRO
 from synthdp.storage.paths import reason_of
 from synthdp.study.compare.results import ResultRow, cell_key
+from synthdp.study.compare.sites import DECISIONS
 from synthdp.study.compare.transfer import (
     BELOW_CHANCE,
-    DECISIONS,
     ELSEWHERE,
     MAYBE_BELOW_CHANCE,
     TransferRow,
