@@ -20,7 +20,7 @@ def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "words"),
     [
         (["privacy.epsilonn=6"], "privacy.epsilonn: unknown key, did you mean epsilon?"),
         (["privacy.epsilon=0"], "privacy.epsilon: Input should be greater than 0"),
@@ -31,24 +31,24 @@ def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_bad_settings_are_told_before_anything_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: str
 ) -> None:
     paths = [f"data={tmp_path}/data", f"out={tmp_path}/out", "init=nowhere"]
     assert main(["finetune", *paths, *overrides]) == EXIT_BAD_INPUT
-    assert told in capsys.readouterr().err
+    assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_every_error_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["finetune", "data=d", "init=i", "privacy.unit=house", "head.stepz=3", "seed=x"])
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert code == EXIT_BAD_INPUT
     for part in ("out: missing", "privacy.unit:", "head.stepz: unknown key", "seed:"):
-        assert part in told
+        assert part in message
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["seed", "=", "3"], "an override is written key=value, without blanks around the ="),
         (["\u2013out", "x"], "begins with a typographic dash"),
@@ -60,22 +60,22 @@ def test_every_error_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None
     ],
 )
 def test_slips_of_the_command_line_are_told(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
         code = main(["data", "phantoms", "--dry-run", *words])
     except SystemExit as stop:
         code = int(str(stop.code))
     assert code == EXIT_BAD_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_settings_file_may_stand_behind_options(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["assess", "data/synthetic", "--real", "data/mine", "--out", "assessed", "gan/assess"]
     assert main([*words, "neighbours=7", "--dry-run"]) == EXIT_BAD_INPUT  # nothing is there
-    told = capsys.readouterr().err
-    assert "synthetic: data/synthetic is not there" in told
-    assert "unrecognized" not in told
+    message = capsys.readouterr().err
+    assert "synthetic: data/synthetic is not there" in message
+    assert "unrecognized" not in message
     with pytest.raises(SystemExit):  # a second word is none
         main([*words, "gan/more"])
     assert "unrecognized arguments: gan/more" in capsys.readouterr().err
@@ -84,9 +84,9 @@ def test_a_settings_file_may_stand_behind_options(capsys: pytest.CaptureFixture[
 def test_values_of_options_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--src", "a #2/b: c", "--out", "001", "--name", "2024", "patient_pattern=[0-9]+(.)"]
     assert main(["data", "patches", "--dry-run", *words]) == EXIT_DONE
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     for line in ("src: 'a #2/b: c'", "out: '001'", "name: '2024'", "patient_pattern: '[0-9]+(.)'"):
-        assert f"{line}\n" in told
+        assert f"{line}\n" in message
 
 
 def test_a_settings_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,9 +127,12 @@ def test_an_unset_variable_is_not_the_folder_where_the_command_is_typed(
     except SystemExit as stop:
         code = int(str(stop.code))
     assert code == EXIT_BAD_INPUT
-    told = capsys.readouterr()
-    assert "is empty, as an unset variable leaves it" in told.err or "needs --src DIR" in told.err
-    assert told.out == ""
+    message = capsys.readouterr()
+    assert (
+        "is empty, as an unset variable leaves it" in message.err
+        or "needs --src DIR" in message.err
+    )
+    assert message.out == ""
     assert set(Path().rglob("*")) == before
 
 

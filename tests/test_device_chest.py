@@ -17,12 +17,12 @@ def test_the_miniature_measures_every_way_and_trains_both_networks(
     out = tmp_path / "told.json"
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--miniature", "--out", str(out)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
-    told = json.loads(out.read_text())
+    figures = json.loads(out.read_text())
     for name in ("resnet9", "vit_tiny_patch16_224"):
-        speeds = told[name]["images_a_second"]
+        speeds = figures[name]["images_a_second"]
         assert min(speeds["plain step"], speeds["ours (patients)"]) > 0
-        assert told[name]["trained"]["steps"] >= 1
-        assert 0 < told[name]["trained"]["epsilon"] < 10
-        assert 0 <= told[name]["trained"]["macro_auroc"] <= 1  # of few images and noise
-    assert isinstance(told["resnet9"]["images_a_second"]["Opacus hooks (images)"], float)
+        assert figures[name]["trained"]["steps"] >= 1
+        assert 0 < figures[name]["trained"]["epsilon"] < 10
+        assert 0 <= figures[name]["trained"]["macro_auroc"] <= 1  # of few images and noise
+    assert isinstance(figures["resnet9"]["images_a_second"]["Opacus hooks (images)"], float)
     assert "trained with DP" in capsys.readouterr().out

@@ -292,7 +292,7 @@ def test_several_targets_share_one_release(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"sensitivity": 1}, "sensitivity"),
         ({"sensitivity": 0}, "sensitivity"),
@@ -302,9 +302,9 @@ def test_several_targets_share_one_release(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_and_costs_nothing(
-    run: Path, own: Path, tmp_path: Path, changes: dict[str, object], told: str
+    run: Path, own: Path, tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_calibrate(asked(**{"run": run, "data": own, "out": tmp_path / "a", **changes}))
     assert spent(own) == ()
     assert not (tmp_path / "a").exists()

@@ -210,7 +210,7 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"backbone": None}, "set either init"),
         ({"head": {"start": "pretrained"}}, "init must name a pretrained run"),
@@ -225,8 +225,8 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
         ({"backbone": None, "init": Path("nowhere")}, "not a finished run"),
     ],
 )
-def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
         run_finetune(settings(clinic, **changes))
 
 

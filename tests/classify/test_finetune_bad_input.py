@@ -68,7 +68,7 @@ def clinic(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("privacy", "told"),
+    ("privacy", "words"),
     [
         ({"delta": 0}, r"privacy\.delta: Input should be greater than 0"),
         ({"delta": -1e-3}, r"privacy\.delta: Input should be greater than 0"),
@@ -90,9 +90,9 @@ def clinic(tmp_path: Path) -> Path:
     ],
 )
 def test_a_promise_that_is_none_is_refused_and_costs_nothing(
-    clinic: Path, privacy: dict[str, object], told: str
+    clinic: Path, privacy: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_finetune(settings(clinic, privacy={**PRIVACY, **privacy}))
     assert recorded_releases(open_dataset(clinic).ledger_path) == ()
     assert not (clinic.parent / "run" / "model").exists()

@@ -134,7 +134,7 @@ def test_it_is_charged_before_it_is_computed(
 
 
 @pytest.mark.parametrize(
-    ("info", "changes", "told"),
+    ("info", "changes", "words"),
     [
         ({"kind": "phantom"}, {}, "auroc_epsilon: not needed"),
         ({"kind": "synthetic"}, {}, "auroc_epsilon: not needed"),
@@ -147,10 +147,10 @@ def test_it_is_charged_before_it_is_computed(
     ],
 )
 def test_what_does_not_fit_is_refused_and_costs_nothing(
-    run: Path, tmp_path: Path, info: dict[str, str], changes: dict[str, object], told: str
+    run: Path, tmp_path: Path, info: dict[str, str], changes: dict[str, object], words: str
 ) -> None:
     data = make_set(tmp_path / "clinic", **info)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_evaluate(asked(run, data, tmp_path / "a", **changes))
     assert spent(data) == 0
     assert not (tmp_path / "a").exists()

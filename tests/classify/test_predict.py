@@ -170,13 +170,13 @@ def test_bad_images_are_told_by_number_and_nothing_is_written(run: Path, tmp_pat
     Image.fromarray(np.full((32, 32), 15, np.uint8)).save(folder / "ward0" / "008.png")
     with pytest.raises(InputError) as refused:
         predict(run, folder, tmp_path / "scores.csv", saliency=tmp_path / "maps")
-    told = str(refused.value)
-    assert "image 2: not a readable" in told
-    assert "image 8: uses less than a sixteenth of its 16 bits" in told
-    assert "image 9: uses less than a sixteenth of its 8 bits" in told
-    assert "by `bits`" in told
-    assert "mueller" not in told
-    assert "maier" not in told
+    message = str(refused.value)
+    assert "image 2: not a readable" in message
+    assert "image 8: uses less than a sixteenth of its 16 bits" in message
+    assert "image 9: uses less than a sixteenth of its 8 bits" in message
+    assert "by `bits`" in message
+    assert "mueller" not in message
+    assert "maier" not in message
     assert not (tmp_path / "scores.csv").exists()
     assert not (tmp_path / "maps").exists()
 

@@ -108,8 +108,8 @@ def test_the_end_of_an_evaluation_names_the_mean_and_each(
     drawn = several_targets_set(tmp_path / "drawn", "phantom", splits=("val",))
     out = evaluated(plain_run, drawn, tmp_path / "ev")
     print_end("evaluate", EvaluateSettings(run=plain_run, dataset=drawn, out=out), out)
-    told = capsys.readouterr().err
-    assert "macro AUROC 1.000 [1.000, 1.000] (bright 1.000, dark 1.000, rare -)" in told
+    message = capsys.readouterr().err
+    assert "macro AUROC 1.000 [1.000, 1.000] (bright 1.000, dark 1.000, rare -)" in message
 
 
 def test_a_mean_of_an_earlier_version_is_read(

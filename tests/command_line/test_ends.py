@@ -163,6 +163,6 @@ def test_what_can_not_be_read_leaves_the_path(printed: Printed, tmp_path: Path) 
 def test_the_path_is_the_only_line_for_a_script(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "phantoms"
     assert main(["data", "phantoms", "--out", str(out), "patients=3", "size_px=16"]) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{out}\n"
-    assert "images of 3 made-up patients; next: synthdp data check" in told.err
+    message = capsys.readouterr()
+    assert message.out == f"{out}\n"
+    assert "images of 3 made-up patients; next: synthdp data check" in message.err

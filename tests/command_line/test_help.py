@@ -52,19 +52,19 @@ def test_help_names_groups_first_commands_and_every_command(
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert stop.value.code == EXIT_DONE
     for word in ("begin:", "data:", "generator:", "classifier:", "study:", "privacy:", "help:"):
-        assert f"\n{word}\n" in told
+        assert f"\n{word}\n" in message
     for name in {command.split()[1] for command in ALL if " " in command}:
-        assert f"\n  {name} " in told
-    assert "synthdp init mine" in told
-    assert 'eval "$(register-python-argcomplete synthdp)"' in told
-    assert max(map(len, told.splitlines())) <= 100
+        assert f"\n  {name} " in message
+    assert "synthdp init mine" in message
+    assert 'eval "$(register-python-argcomplete synthdp)"' in message
+    assert max(map(len, message.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["finetun"], "synthdp: 'finetun' is no command; did you mean finetune?"),
         (["data", "patch"], "synthdp data: 'patch' is no command; did you mean patches?"),
@@ -82,22 +82,22 @@ def test_help_names_groups_first_commands_and_every_command(
     ],
 )
 def test_a_wrong_word_is_told_in_one_line_with_the_mend(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main(words)
     printed = capsys.readouterr()
     assert stop.value.code == EXIT_BAD_INPUT
-    assert told in printed.err
+    assert message in printed.err
     assert len(printed.err.splitlines()) == 1
     assert printed.out == ""
 
 
-@pytest.mark.parametrize(("words", "told"), [([], "the first three"), (["data"], "phantoms")])
+@pytest.mark.parametrize(("words", "message"), [([], "the first three"), (["data"], "phantoms")])
 def test_a_command_that_asks_for_nothing_is_shown_what_there_is(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == EXIT_BAD_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

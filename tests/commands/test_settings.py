@@ -21,9 +21,9 @@ def test_a_key_is_said_with_range_default_meaning_and_an_example_for_the_shell(
         "    example: privacy.delta=0.0001",
     ]
     assert main(["settings", "finetune", "privacy.risk"]) == EXIT_DONE
-    told = capsys.readouterr().out
-    assert "example: 'privacy.risk={found: 0.05, false_alarms: 0.01}'" in told
-    assert "privacy.risk.found: number above 0, below 1; must be given in privacy.risk" in told
+    message = capsys.readouterr().out
+    assert "example: 'privacy.risk={found: 0.05, false_alarms: 0.01}'" in message
+    assert "privacy.risk.found: number above 0, below 1; must be given in privacy.risk" in message
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_stage_may_have_two_words(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "name a stage: data phantoms"),
         (["finetun"], "'finetun' is no stage; did you mean finetune?"),
@@ -54,10 +54,10 @@ def test_a_stage_may_have_two_words(
     ],
 )
 def test_what_is_not_there_is_told_with_what_was_meant(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["settings", *words]) == EXIT_BAD_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_page_of_all_settings_is_up_to_date() -> None:

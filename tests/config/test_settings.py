@@ -172,7 +172,7 @@ def test_an_override_through_a_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "words"),
     [
         (["seed=1", "seed=1"], "seed: given 2 times; keep one"),
         (["out=a", "seed=2", "out=b"], "out: given 2 times; keep one"),
@@ -193,10 +193,10 @@ def test_an_override_through_a_value() -> None:
         (["data=a\nb"], "holds a control character"),
     ],
 )
-def test_slips_of_a_shell_are_told(overrides: list[str], told: str) -> None:
+def test_slips_of_a_shell_are_told(overrides: list[str], words: str) -> None:
     with pytest.raises(InputError) as error:
         apply_overrides({}, overrides, Example)
-    assert told in str(error.value)
+    assert words in str(error.value)
 
 
 def test_an_override_drops_no_setting_of_the_file_unseen(tmp_path: Path) -> None:

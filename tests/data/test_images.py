@@ -38,9 +38,9 @@ def test_paths_that_lead_outside(tmp_path: Path, name: str) -> None:
     (tmp_path / "elsewhere" / "x.png").write_bytes(b"x")
     (root / "out").symlink_to(tmp_path / "elsewhere")
     (root / "link.png").symlink_to(tmp_path / "elsewhere" / "x.png")
-    told = path_problem(name, root)
-    assert told is not None
-    assert told.startswith("the path leads outside the folder")
+    message = path_problem(name, root)
+    assert message is not None
+    assert message.startswith("the path leads outside the folder")
     by_link = name in ("out/x.png", "link.png")
     linked = [(tmp_path / "elsewhere").resolve()]
     assert (path_problem(name, root, linked) is None) == by_link

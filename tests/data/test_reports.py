@@ -62,8 +62,8 @@ def test_what_a_microscope_writes_beside_its_pixels_stays_there(tmp_path: Path) 
         folder = tmp_path / "src" / ("malignant" if number % 2 else "benign")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.ome.tif").write_bytes(tiff(values, Tiff(16, tags=description)))
-    told = [*set_of(tmp_path / "src"), "size_px=32"]
-    assert main([word.replace(r"(\d+)\.", r"(\d+)\.ome") for word in told]) == 0
+    arguments = [*set_of(tmp_path / "src"), "size_px=32"]
+    assert main([word.replace(r"(\d+)\.", r"(\d+)\.ome") for word in arguments]) == 0
     dataset = open_dataset(tmp_path / "set")
     assert len(dataset.rows) == 4
     for number, row in enumerate(sorted(dataset.rows, key=lambda row: row.patient_id)):

@@ -260,7 +260,7 @@ def _numbers(content: Any) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("audited_part", "title", "told"),
+    ("audited_part", "title", "words"),
     [
         ("network", "Members found by the finished model's confidence", "their first 3 steps"),
         ("embedding", "Members found by a likelihood ratio on the release", "4 releases on halves"),
@@ -268,7 +268,7 @@ def _numbers(content: Any) -> list[float]:
     ],
 )
 def test_audits_of_every_kind_and_version_are_read(
-    audited: Path, tmp_path: Path, audited_part: str | None, title: str | None, told: str
+    audited: Path, tmp_path: Path, audited_part: str | None, title: str | None, words: str
 ) -> None:
     run = Path(shutil.copytree(audited, tmp_path / "run"))
     record = read_json(run / AUDIT)
@@ -285,7 +285,7 @@ def test_audits_of_every_kind_and_version_are_read(
     write_json(run / AUDIT, record)
     dossier = write_dossier(run, tmp_path / "out")
     text = words_on(tmp_path / "out")
-    assert told in text
+    assert words in text
     assert attack(dossier, "faults").tests[0].result == "held"
     assert all(test.result == "held" for test in attack(dossier, "membership").tests)
     if title is None:
@@ -581,8 +581,8 @@ def test_the_command_writes_it_and_says_what_goes_together(
     out = tmp_path / "out"
     asked = ["privacy", "--dossier", str(audited), str(out), "--evidence", str(evaluation)]
     assert main(asked) == EXIT_DONE
-    told = capsys.readouterr().out
-    assert "epsilon = 6 for each patient" in told
+    message = capsys.readouterr().out
+    assert "epsilon = 6 for each patient" in message
     assert sorted(path.name for path in out.iterdir()) == ["dossier.html", "dossier.json"]
     assert main(asked) == EXIT_DONE  # as after a kill that came when all was written
     (out / "note").write_text("mine")

@@ -126,7 +126,7 @@ def test_shares_are_drawn_each_apart(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "words"),
     [
         ({"per_class": 3}, r"3 findings \(bright, disc, stripe\).*set total"),
         ({"total": 4, "malignant_share": 0.5}, "set total"),
@@ -135,9 +135,9 @@ def test_shares_are_drawn_each_apart(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_other_ways_to_ask_for_classes_are_refused(
-    run: Path, tmp_path: Path, asked: dict[str, Any], told: str
+    run: Path, tmp_path: Path, asked: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_generate(GenerateSettings(run=run, out=tmp_path / "set", **asked))
     assert not (tmp_path / "set").exists()
 
@@ -184,7 +184,7 @@ def test_a_public_table_s_findings_are_drawn_as_they_stand_together(
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "words"),
     [
         (["bright,disc", "1,0"], "says nothing of stripe .it has: bright, disc"),
         (["bright,disc,stripe", "1,0,maybe"], "row 2: stripe is none of 1, 0, -1 or empty"),
@@ -193,10 +193,10 @@ def test_a_public_table_s_findings_are_drawn_as_they_stand_together(
     ],
 )
 def test_a_table_that_can_t_be_drawn_by_is_refused(
-    run: Path, tmp_path: Path, lines: list[str], told: str
+    run: Path, tmp_path: Path, lines: list[str], words: str
 ) -> None:
     table = table_of(tmp_path / "public.csv", lines)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_generate(GenerateSettings(run=run, out=tmp_path / "set", total=4, findings_table=table))
     assert not (tmp_path / "set").exists()
 

@@ -57,7 +57,7 @@ def embedding(discs: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"privacy": PRIVACY}, "method: adversarial trains without differential privacy"),
         ({**DISCRIMINATOR, "privacy": {"epsilon": 6}}, "privacy.population is missing"),
@@ -74,9 +74,9 @@ def embedding(discs: Path) -> dict[str, Any]:
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    tiny_settings: TinySettings, tmp_path: Path, changes: dict[str, Any], told: str
+    tiny_settings: TinySettings, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=words):
         tiny_settings(tmp_path, tmp_path, **changes)
 
 

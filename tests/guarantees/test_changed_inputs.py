@@ -458,6 +458,6 @@ def test_the_command_ends_with_2_and_names_no_patient(
     assert main(["pretrain", str(config)]) == EXIT_DONE
     with edited(data):
         assert main(["pretrain", str(config)]) == EXIT_BAD_INPUT
-    told = capsys.readouterr().err
-    assert "data: has changed since: its images are others" in told
-    assert "images/" not in told
+    message = capsys.readouterr().err
+    assert "data: has changed since: its images are others" in message
+    assert "images/" not in message

@@ -27,18 +27,18 @@ def test_code_that_takes_a_set_for_another_kind_meets_its_ledger(
 
 
 @pytest.mark.parametrize(
-    ("kind", "counted", "told"),
+    ("kind", "counted", "words"),
     [
         ("real", False, "a release on patients is not counted"),
         ("public", True, "counts a release on images of which no patient is protected"),
     ],
 )
 def test_a_plan_that_counts_the_wrong_sets_is_named_by_the_audit(
-    kind: str, counted: bool, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, counted: bool, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(PrivacyPlan, "counted", property(lambda self: counted))
         clinic = clinic_set(tmp_path / "clinic", kind)
         run = finetuned(clinic, tmp_path / "run", head={"steps": 4, "block_steps": 2})
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=words):
         run_audit(AuditSettings.model_validate({"run": run, **FEW}))

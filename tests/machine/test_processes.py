@@ -37,8 +37,8 @@ def test_one_process_does_all_work_and_says_why(caplog: pytest.LogCaptureFixture
         with opened_engine(EngineSettings(workers=2)) as engine:
             assert engine.size() == 1
             assert engine.backend(1) == {"backend": "sequential"}
-    told = [record.getMessage() for record in caplog.records]
-    assert sum("make /dev/shm writable" in line for line in told) == 1
+    message = [record.getMessage() for record in caplog.records]
+    assert sum("make /dev/shm writable" in line for line in message) == 1
 
 
 def test_here_there_are_several() -> None:

@@ -84,9 +84,9 @@ def test_the_code_of_a_generator_s_card_runs(
 
 def test_a_card_names_every_file_of_the_folder(house: Path, tmp_path: Path) -> None:
     release(house / "run", tmp_path / "out")
-    told = section_text((tmp_path / "out" / "README.md").read_text(), "Files")
+    message = section_text((tmp_path / "out" / "README.md").read_text(), "Files")
     for name in files_in(tmp_path / "out"):
-        assert f"- {name}:" in told.replace("\\", ""), name
+        assert f"- {name}:" in message.replace("\\", ""), name
 
 
 def evaluation(house: Path, data: str, **more: object) -> Path:

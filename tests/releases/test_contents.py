@@ -55,7 +55,7 @@ def unlisted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "words"),
     [
         (changed, "manifest.csv: changed since it was released"),
         (gone, "images/000001.png: missing"),
@@ -65,7 +65,7 @@ def unlisted(folder: Path) -> None:
 )
 def test_a_folder_that_is_not_as_it_left_is_refused(
     harm: Callable[[Path], None],
-    told: str,
+    words: str,
     released: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -75,7 +75,7 @@ def test_a_folder_that_is_not_as_it_left_is_refused(
     assert main(["privacy", "--check", str(copy)]) == EXIT_DONE
     assert f"all {len(files_in(copy)) - 1} files are as synthdp" in capsys.readouterr().out
     harm(copy)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         check_release(copy)
     assert main(["privacy", "--check", str(copy)]) == EXIT_BAD_INPUT
 

@@ -198,6 +198,6 @@ def test_errors_are_plain_and_hold_no_token(
         error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
     hub.error = error  # which the fixture takes back
     assert main(["push", str(released), "clinic/model", "--yes"]) == code
-    told = capsys.readouterr()
-    assert words in told.err
-    assert TOKEN not in told.out + told.err
+    message = capsys.readouterr()
+    assert words in message.err
+    assert TOKEN not in message.out + message.err

@@ -49,13 +49,13 @@ def test_what_left_stands_apart_from_what_was_only_made(
     assert len(on_record.only_made) == 1
     assert set_statement(open_dataset(clinic)) == before  # all that was made stays counted
     assert main(["privacy", str(clinic)]) == EXIT_DONE
-    told = capsys.readouterr().out
-    assert "model-1, a classifier, epsilon 6 at delta 0.001" in told
-    assert "**All that left, together:** epsilon 6 at delta 0.001" in told
-    assert "**Only made, in no folder that left:** 1 of 2 releases" in told
-    both = told.split("left or not:** epsilon ")[1].split()[0]
+    message = capsys.readouterr().out
+    assert "model-1, a classifier, epsilon 6 at delta 0.001" in message
+    assert "**All that left, together:** epsilon 6 at delta 0.001" in message
+    assert "**Only made, in no folder that left:** 1 of 2 releases" in message
+    both = message.split("left or not:** epsilon ")[1].split()[0]
     assert 6 < float(both) < 9
-    assert f"epsilon = {both} for each patient" in told
+    assert f"epsilon = {both} for each patient" in message
 
 
 def test_what_was_asked_back_stays_counted_as_left(
@@ -67,10 +67,10 @@ def test_what_was_asked_back_stays_counted_as_left(
     assert main(words) == EXIT_BAD_INPUT
     assert "--because" in capsys.readouterr().err
     assert main([*words, "--because", "a wrong label"]) == EXIT_DONE
-    told = capsys.readouterr().out
-    assert "WITHDRAWN" in told
-    assert "a wrong label" in told
-    assert "**All that left, together:** epsilon 6" in told
+    message = capsys.readouterr().out
+    assert "WITHDRAWN" in message
+    assert "a wrong label" in message
+    assert "**All that left, together:** epsilon 6" in message
     with pytest.raises(InputError, match="was withdrawn before"):
         withdraw(open_dataset(clinic), release_id(out), "again")
     with pytest.raises(InputError, match=rf"no release 0000.*{release_id(out)} \(share\)"):

@@ -432,7 +432,7 @@ def forgotten_release(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "words"),
     [
         (unfinished, "not a finished run"),
         (linked_weights, "symbolic link"),
@@ -453,11 +453,11 @@ def forgotten_release(run: Path) -> None:
     ],
 )
 def test_a_run_that_is_not_as_written_is_refused_and_nothing_appears(
-    run: Path, tmp_path: Path, harm: object, told: str
+    run: Path, tmp_path: Path, harm: object, words: str
 ) -> None:
     copy = copy_of(run, tmp_path)
     harm(copy)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         release(copy, tmp_path / "share" / "out")
     share = tmp_path / "share"
     assert not share.exists() or list(share.iterdir()) == []
@@ -537,14 +537,14 @@ def test_the_command_prints_the_headline_and_the_place(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [([], "name at least one"), (["--release", "a", "b", "c"], "RUN and OUT alone")],
 )
 def test_the_command_refuses_too_little_and_too_much(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["privacy", *words]) == EXIT_BAD_INPUT
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def open_to_others(folder: Path) -> set[str]:

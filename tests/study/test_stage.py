@@ -199,7 +199,7 @@ def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"strategies": ["magic"]}, "magic: no such strategy"),
         ({"epsilons": [0]}, "epsilons.0"),
@@ -208,9 +208,9 @@ def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused_before_anything_runs(
-    values: dict[str, object], changes: dict[str, object], told: str
+    values: dict[str, object], changes: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+    with pytest.raises(InputError, match=words.replace("?", r"\?")):
         run_study(study_settings(values, **changes))
     assert not values["out"].exists()
 

@@ -60,7 +60,7 @@ def test_a_received_folder_opens_too(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "words"),
     [
         (np.zeros((3, 32, 32), np.uint8), "number 0 has shape"),
         (np.zeros(32, np.uint8), "number 0 has shape"),
@@ -69,6 +69,6 @@ def test_a_received_folder_opens_too(run: Path, tmp_path: Path) -> None:
         (np.zeros((32, 32), np.int64), "is of int64"),
     ],
 )
-def test_images_of_another_form_are_refused(run: Path, image: np.ndarray, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_images_of_another_form_are_refused(run: Path, image: np.ndarray, words: str) -> None:
+    with pytest.raises(InputError, match=words):
         Classifier.load(run).predict_proba([image])

@@ -80,10 +80,10 @@ def test_it_learns_and_states_what_it_promises() -> None:
     shares = model.predict_proba(rows)
     assert np.allclose(shares.sum(axis=1), 1)
     assert ((shares[:, 1] > 0.5) == model.predict(rows)).all()
-    told = str(model.statement_)
-    assert "epsilon = 6 for each patient, end to end" in told
-    assert "kept in memory, so that no record counts it" in told
-    assert "which rows are one patient's" in told
+    message = str(model.statement_)
+    assert "epsilon = 6 for each patient, end to end" in message
+    assert "kept in memory, so that no record counts it" in message
+    assert "which rows are one patient's" in message
 
 
 def test_rows_without_groups_are_each_a_patient_and_that_is_said(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_figure_by_cross_validation_counts_each_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"epsilon": 0}, "epsilon is 0"),
         ({"epsilon": "6"}, "epsilon is '6'"),
@@ -296,9 +296,9 @@ def test_a_figure_by_cross_validation_counts_each_fit(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_told_before_anything_is_spent(
-    changes: dict[str, object], told: str, tmp_path: Path
+    changes: dict[str, object], words: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         fitted(tmp_path / "mine", **changes)
     assert (
         not (tmp_path / "mine").exists() or not statement_of([tmp_path / "mine"]).lineage.releases
@@ -310,7 +310,7 @@ def made_with(*before: object) -> Pipeline:
 
 
 @pytest.mark.parametrize(
-    ("before", "told"),
+    ("before", "words"),
     [
         ((StandardScaler(),), r"the step standardscaler \(StandardScaler\)"),
         ((Normalizer(), PCA(2)), r"the step pca \(PCA\)"),
@@ -318,12 +318,12 @@ def made_with(*before: object) -> Pipeline:
     ],
 )
 def test_what_a_pipeline_fits_on_the_patients_is_refused(
-    before: tuple[object, ...], told: str
+    before: tuple[object, ...], words: str
 ) -> None:
     rows, y, _ = clinic()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         made_with(*before).fit(rows, y)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         make_pipeline(*before, made_with("passthrough")).fit(rows, y)
 
 

@@ -240,9 +240,9 @@ def test_it_states_what_was_spent(tmp_path: Path) -> None:
 def test_samples_are_accounted_as_samples() -> None:
     trainer = made(sampling_rate=0.25)
     train(trainer)
-    told = str(trainer.statement())
-    assert "with probability 0.25 in each of 4 steps (Poisson)" in told
-    assert "kept in memory" in told
+    message = str(trainer.statement())
+    assert "with probability 0.25 in each of 4 steps (Poisson)" in message
+    assert "kept in memory" in message
     assert trainer.mechanism is not None
     assert trainer.mechanism.normaliser == 10
 
@@ -337,7 +337,7 @@ class Calibrating(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "words"),
     [
         (Observing("tensor"), r"1\.seen: changed while"),
         (Observing("number"), r"1\.seen: changed while"),
@@ -346,11 +346,11 @@ class Calibrating(nn.Module):
     ],
 )
 def test_a_figure_of_patients_that_leaves_with_the_module_is_found(
-    layer: nn.Module, told: str
+    layer: nn.Module, words: str
 ) -> None:
     trainer = made(model=small_cnn(layer))
     next(trainer)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         trainer.step(loss)
 
 
@@ -383,14 +383,14 @@ class Counting(nn.Module):
         return x + self.hidden[0]
 
 
-@pytest.mark.parametrize(("seen", "told"), [(True, r"1\.mean"), (False, "remembers what it saw")])
+@pytest.mark.parametrize(("seen", "words"), [(True, r"1\.mean"), (False, "remembers what it saw")])
 def test_a_layer_that_remembers_patients_is_found_before_anything_is_released(
-    seen: bool, told: str
+    seen: bool, words: str
 ) -> None:
     trainer = made(model=small_cnn(Counting(seen=seen)))
     before = trainer._model[0].weight.clone()
     next(trainer)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         trainer.step(loss)
     assert torch.equal(trainer._model[0].weight, before)
 
@@ -428,7 +428,7 @@ def test_kernels_that_hold_what_memory_held_are_found_before_anything_is_release
     next(trainer)
     trainer.step(loss)
     monkeypatch.setattr(
-        "classify.library.patient_trainer.leave_in_memory",
+        "classify.library.kept_by_module.leave_in_memory",
         lambda value, _: setattr(_Leftover, "left", value),
     )
     trainer = made(model=small_cnn(_WithLeftovers()))
@@ -666,7 +666,7 @@ def test_a_new_trainer_takes_an_optimiser_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"names": ["a"]}, "one patient for each row or item"),
         ({"steps": 0}, "steps"),
@@ -682,9 +682,9 @@ def test_a_new_trainer_takes_an_optimiser_over() -> None:
         ({"epsilon": None}, "epsilon is None"),
     ],
 )
-def test_wrong_settings_are_told(changes: dict[str, object], told: str) -> None:
+def test_wrong_settings_are_told(changes: dict[str, object], words: str) -> None:
     data, names = clinic()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=words):
         made(data, changes.pop("names", names), **changes)
 
 

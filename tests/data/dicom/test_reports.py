@@ -434,13 +434,13 @@ def test_files_that_lack_what_decides_are_each_named(
     no_pixels = mammogram(**of_person(8))
     del no_pixels.PixelData
     save(no_pixels, folder / "3.dcm")
-    told = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
-    assert main(told) == 2
+    arguments = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "row 4: " in error
     assert "no transfer syntax says how" in error
     assert "row 5: holds no pixels (no PixelData)" in error
-    assert main([*told, "leave_out=[unreadable]"]) == 0
+    assert main([*arguments, "leave_out=[unreadable]"]) == 0
     assert len(open_dataset(tmp_path / "set").rows) == 2
 
 
@@ -526,12 +526,12 @@ def test_headers_that_say_nothing_of_burned_in_text_are_counted(
     for number, said in enumerate((None, None, "NO", "NO")):
         others = {} if said is None else {"BurnedInAnnotation": said}
         write_mammogram(folder / f"{number}.dcm", **of_person(number), **others)
-    told = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
-    assert main([*told, "dicom.burned_in=refuse_unless_no"]) == 2
+    arguments = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
+    assert main([*arguments, "dicom.burned_in=refuse_unless_no"]) == 2
     error = capsys.readouterr().err
     assert "row 2: the header does not say" in error
     assert "row 3: the header does not say" in error
     assert "row 4" not in error
     with caplog.at_level("INFO"):
-        assert main(told) == 0
+        assert main(arguments) == 0
     assert "2 DICOM images do not say whether anything is written into the picture" in caplog.text

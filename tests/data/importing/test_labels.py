@@ -302,7 +302,7 @@ def test_another_target_is_told_by_names_with_labels(named: Callable[..., Path])
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "words"),
     [
         ({"malignant": ["M"]}, "give the words of benign or negative"),
         ({"malignant": ["M"], "benign": []}, "give the words of benign or negative"),
@@ -313,8 +313,8 @@ def test_another_target_is_told_by_names_with_labels(named: Callable[..., Path])
         ({"malignant": ["M"], "benign": ["  "]}, "an empty word"),
     ],
 )
-def test_labels_are_checked(labels: dict[str, list[object]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_labels_are_checked(labels: dict[str, list[object]], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         ListingSettings.model_validate({"src": ".", "labels": labels})
 
 

@@ -117,11 +117,11 @@ def test_rows_and_images_that_lack_each_other(
     """huggingface/datasets#4311"""
     rows = table("0.png,P0,0", "1.png,P1,1", "gone.png,P2,0")
     src = make_folder({f"{i}.png": texture(i) for i in range(4)} | {"metadata.csv": rows})
-    told = run(src, ends=EXIT_BAD_INPUT)
-    assert "row 4: file: " in told
-    told = run(src, "leave_out=[missing_file]")
-    assert "left out: 1 row(s) whose file is missing (4)" in told
-    assert "2 images that no row asks for; those are images 3, 4 in" in told
+    message = run(src, ends=EXIT_BAD_INPUT)
+    assert "row 4: file: " in message
+    message = run(src, "leave_out=[missing_file]")
+    assert "left out: 1 row(s) whose file is missing (4)" in message
+    assert "2 images that no row asks for; those are images 3, 4 in" in message
     assert len(made(src).rows) == 2
 
 
@@ -130,8 +130,8 @@ def test_a_folder_called_data_names_no_class(
 ) -> None:
     """huggingface/datasets#5153: one image beside a folder `data` gives no two classes."""
     files = {"x0.png": texture(0)} | {f"data/{i}.png": texture(i) for i in range(1, 4)}
-    told = run(make_folder(files), BY_NAME, ends=EXIT_BAD_INPUT)
-    assert told.count("its path tells no class beyond doubt") == 4
+    message = run(make_folder(files), BY_NAME, ends=EXIT_BAD_INPUT)
+    assert message.count("its path tells no class beyond doubt") == 4
 
 
 def test_two_columns_of_files_in_a_row(make_folder: MakeFolder, texture: Texture, run: Run) -> None:
@@ -144,8 +144,8 @@ def test_two_columns_of_files_in_a_row(make_folder: MakeFolder, texture: Texture
     for i in range(5):
         files |= {f"c{i}.png": texture(i), f"d{i}.png": texture(10 + i)}
     src = make_folder(files)
-    told = run(src, ends=EXIT_BAD_INPUT)  # which column is meant, it can't know
-    assert "it has: clinic, derm, patient_id, malignant); set file_column" in told
+    message = run(src, ends=EXIT_BAD_INPUT)  # which column is meant, it can't know
+    assert "it has: clinic, derm, patient_id, malignant); set file_column" in message
     assert "5 images that no row asks for" in run(src, "file_column=derm")
     assert len(made(src).rows) == 5
 
@@ -166,8 +166,8 @@ def test_every_row_without_its_file_is_listed(
     """mysee1989/PG-CNN#8"""
     rows = table(*(f"{i}.png,P{i},{i % 2}" for i in range(30)))
     src = make_folder({f"{i}.png": texture(i) for i in range(11)} | {"metadata.csv": rows})
-    told = run(src, ends=EXIT_BAD_INPUT)
-    assert "row 13 to 31: file: the file is missing" in told
+    message = run(src, ends=EXIT_BAD_INPUT)
+    assert "row 13 to 31: file: the file is missing" in message
 
 
 # -- whose they are, and which split they are of
@@ -183,8 +183,8 @@ def test_a_test_set_of_copies_is_told(
         rows += [f"a{i}.png,P{i},{i % 2},train", f"b{i}.png,Q{i},{i % 2},test"]
     files["metadata.csv"] = table(*rows, head="file,patient_id,malignant,split")
     src = make_folder(files)
-    told = run(src)
-    assert "of those under different ids, 0 stand within one split and 4 across" in told
+    message = run(src)
+    assert "of those under different ids, 0 stand within one split and 4 across" in message
     assert main(["data", "check", str(src.parent / "set")]) == EXIT_BAD_INPUT
     assert capsys.readouterr().err.count("the same pixels under 2 patient ids, in test and tr") == 4
 
@@ -195,8 +195,8 @@ def test_a_patient_in_every_split(make_folder: MakeFolder, texture: Texture, run
     rows = [f"{i}.png,P{i // 3},{i // 3},{split}" for i, split in enumerate(splits)]
     files: dict[str, Pixels | bytes] = {f"{i}.png": texture(i) for i in range(6)}
     files["metadata.csv"] = table(*rows, head="file,patient_id,malignant,split")
-    told = run(make_folder(files), ends=EXIT_BAD_INPUT)
-    assert "2 patient(s) stand in more than one split (test, train, val)" in told
+    message = run(make_folder(files), ends=EXIT_BAD_INPUT)
+    assert "2 patient(s) stand in more than one split (test, train, val)" in message
 
 
 def test_nearly_the_same_image_in_two_folders(
@@ -209,11 +209,11 @@ def test_nearly_the_same_image_in_two_folders(
     again[0] ^= 1
     files |= {"val/benign/2.png": again, "val/malignant/9.png": texture(9)}
     src = make_folder(files)
-    told = run(src, BY_NAME, ends=EXIT_BAD_INPUT)  # by its name it is one patient's
-    assert "1 patient(s) stand in more than one split (train, val)" in told
-    told = run(src, r"patient_pattern=(\w+/\w+/\d+)\.")  # or that of two, which look alike
-    assert "1 group(s) of nearly the same images under different ids" in told
-    assert "0 stand within one split and 1 across" in told
+    message = run(src, BY_NAME, ends=EXIT_BAD_INPUT)  # by its name it is one patient's
+    assert "1 patient(s) stand in more than one split (train, val)" in message
+    message = run(src, r"patient_pattern=(\w+/\w+/\d+)\.")  # or that of two, which look alike
+    assert "1 group(s) of nearly the same images under different ids" in message
+    assert "0 stand within one split and 1 across" in message
 
 
 def test_images_of_a_patient_stay_together(
@@ -260,15 +260,15 @@ def test_ids_that_are_equal_as_numbers_are_asked_about(
     two_tables: Callable[[str, str], Path], run: Run, one: str, other: str
 ) -> None:
     src = two_tables(one, other)
-    told = run(src, TWO, ends=EXIT_BAD_INPUT)
-    assert "row 2 of train.csv, 2 of val.csv: the ids are equal as numbers" in told
+    message = run(src, TWO, ends=EXIT_BAD_INPUT)
+    assert "row 2 of train.csv, 2 of val.csv: the ids are equal as numbers" in message
     links = src.parent / "links.csv"
     links.write_text(f"patient_id,person\n{one},A\n{other},B\n")
     run(src, TWO, f"links={links}")  # two people, both kept
     assert len({row.patient_id for row in made(src).rows}) == 6
     links.write_text(f"patient_id,person\n{one},A\n{other},A\n")
-    told = run(src, TWO, f"links={links}", out="one", ends=EXIT_BAD_INPUT)
-    assert "1 patient(s) stand in more than one split" in told  # one person, in train and val
+    message = run(src, TWO, f"links={links}", out="one", ends=EXIT_BAD_INPUT)
+    assert "1 patient(s) stand in more than one split" in message  # one person, in train and val
 
 
 def test_zeros_before_ids_stay(make_folder: MakeFolder, texture: Texture, run: Run) -> None:
@@ -307,8 +307,8 @@ def test_ids_that_are_numbers_in_e_notation_are_asked_about(
     ids = ["0E8", "1E3", "1000", "A7"]
     rows = table(*(f"{i}.png,{one},{i % 2}" for i, one in enumerate(ids)))
     src = make_folder({f"{i}.png": texture(i) for i in range(4)} | {"metadata.csv": rows})
-    told = run(src, ends=EXIT_BAD_INPUT)
-    assert "row 3, 4: the ids are equal as numbers" in told
+    message = run(src, ends=EXIT_BAD_INPUT)
+    assert "row 3, 4: the ids are equal as numbers" in message
     links = src.parent / "links.csv"
     links.write_text("patient_id,person\n1E3,one\n1000,other\n")
     run(src, f"links={links}")
@@ -321,10 +321,10 @@ def test_long_ids_that_were_shortened_are_refused(
     """desihub/prospect#88, ejh243/BrainFANS#84: several people stand under one number."""
     rows = table("0.png,3.91E+16,0", "1.png,3.91E+16,1", "2.png,P2,1")
     src = make_folder({f"{i}.png": texture(i) for i in range(3)} | {"metadata.csv": rows})
-    told = run(src, ends=EXIT_BAD_INPUT)
+    message = run(src, ends=EXIT_BAD_INPUT)
     for number in (2, 3):
-        assert f"row {number}: patient_id" in told
-    assert "export the ids as text" in told
+        assert f"row {number}: patient_id" in message
+    assert "export the ids as text" in message
 
 
 # -- how tables are written
@@ -364,14 +364,14 @@ def test_tables_of_other_programs(
     make_folder: MakeFolder, texture: Texture, run: Run, content: bytes, words: Sequence[str]
 ) -> None:
     src = make_folder({"0.png": texture(0), "1.png": texture(1), "metadata.csv": content})
-    told = run(src, *words)
+    message = run(src, *words)
     rows = made(src).rows
     assert [(row.patient_id, row.targets) for row in rows] == [("P0", (0,)), ("P1", (1,))]
     if words:
         assert [row.attributes["thickness"] for row in rows] == ["12.5", "7.25"]
-        assert "Windows-1252" in told
+        assert "Windows-1252" in message
     if b";" in content:
-        assert "cut at each semicolon" in told
+        assert "cut at each semicolon" in message
     if b"smooth" in content:
         assert rows[0].attributes["view"] == "round, smooth, 5 mm"
 
@@ -543,8 +543,8 @@ def test_boxes_that_are_not_in_their_image_are_named_by_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], box: str
 ) -> None:
     """Outside on any side, of another size of the image, empty, x and y exchanged."""
-    told = boxed(tmp_path / "src", SOUND, SOUND, box)
-    assert main(told) == EXIT_BAD_INPUT
+    arguments = boxed(tmp_path / "src", SOUND, SOUND, box)
+    assert main(arguments) == EXIT_BAD_INPUT
     error = capsys.readouterr().err
     assert "row 4: " in error
     assert "row 2" not in error

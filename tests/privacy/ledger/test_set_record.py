@@ -55,14 +55,14 @@ def test_a_data_sets_ledger_that_lost_a_release_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "words"),
     [
         (errno.EACCES, "cannot be read or written"),
         (errno.EPERM, "cannot be read or written"),
     ],
 )
 def test_a_ledger_that_cannot_be_locked_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     path, mark = tmp_path / "private" / "ledger.jsonl", "0" * 16
     create_record(path, mark)
@@ -73,7 +73,7 @@ def test_a_ledger_that_cannot_be_locked_is_one_clear_error(
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refused)
         for use in (Record(path, mark).add, lambda _: recorded_releases(path, mark)):
-            with pytest.raises(RunError, match=told) as error:
+            with pytest.raises(RunError, match=words) as error:
                 use(release())
             assert str(tmp_path) not in str(error.value)
         assert not begun_without_patients(path)  # of patients: whoever looks at them spends nothing

@@ -267,7 +267,7 @@ def test_a_selection_of_nothing_says_what_there_is(study: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "words"),
     [
         (Asked(rows=("all",)), "this is a run"),
         (Asked(include=("models",)), "a run has nothing of the kind"),
@@ -275,9 +275,9 @@ def test_a_selection_of_nothing_says_what_there_is(study: Path, tmp_path: Path) 
     ],
 )
 def test_what_goes_with_a_study_is_refused_for_a_run(
-    asked: Asked, told: str, study: Path, tmp_path: Path
+    asked: Asked, words: str, study: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         release(study / "runs" / "a", tmp_path / "out", asked)
 
 

@@ -341,9 +341,9 @@ def test_runs_of_several_sites_say_where_they_were_trained(
     assert "Trained on" not in columns_of(alone, label)
     several = tmp_path / "several"
     make_study(several, sites=("clinic (site A)", "clinic"))
-    told = run_report(ReportSettings(study=several)).read_text()
-    assert columns_of(told, label)[:2] == ["Strategy", "Trained on"]
-    region = told[told.index(f'aria-label="{label}"') :]
+    message = run_report(ReportSettings(study=several)).read_text()
+    assert columns_of(message, label)[:2] == ["Strategy", "Trained on"]
+    region = message[message.index(f'aria-label="{label}"') :]
     assert '<th scope="row">real only</th><td>clinic (site A)</td>' in region
     if label == "Every run":
         assert '<th scope="row">synthetic only</th><td>\N{EN DASH}</td>' in region

@@ -10,7 +10,7 @@ from synthdp.study.stage import run_study
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         (
             {"strategies": 2 * ["real_only"], "epsilons": [6, 1, 6.0], "seeds": [3, 3]},
@@ -37,7 +37,7 @@ from synthdp.study.stage import run_study
     ],
 )
 def test_a_contradictory_grid_is_refused_with_all_that_is_wrong(
-    values: dict[str, object], tmp_path: Path, changes: dict[str, object], told: list[str]
+    values: dict[str, object], tmp_path: Path, changes: dict[str, object], words: list[str]
 ) -> None:
     clinic_set(tmp_path / "phantoms", "phantom")
     for key in changes.keys() & {"synthetic", "phantoms"}:
@@ -48,5 +48,5 @@ def test_a_contradictory_grid_is_refused_with_all_that_is_wrong(
         changes = {**changes, "evaluate_on": [{"data": values["data"], "split": s} for s in splits]}
     with pytest.raises(InputError) as error:
         run_study(study_settings(values, **changes))
-    assert [text for text in told if text not in str(error.value)] == []
+    assert [text for text in words if text not in str(error.value)] == []
     assert not study_settings(values).out.exists()

@@ -176,7 +176,7 @@ def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"engine": "spark"}, "'local', 'ray' or 'dask'"),
         ({"engine_address": "tcp://a:1"}, "is of a cluster; set engine to ray or dask too"),
@@ -186,8 +186,8 @@ def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
         ({"shard": "one"}, "shard"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
         validate_settings(EngineSettings, changes, where="study")
 
 

@@ -127,7 +127,7 @@ def test_without_tune_nothing_changes(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"tune": {"head.lr_times_steps": [1]}}, "name a setting of finetune or pretrain"),
         ({"tune": {"finetune": [1]}}, "name a setting of finetune or pretrain"),
@@ -145,16 +145,16 @@ def test_without_tune_nothing_changes(values: dict[str, object]) -> None:
     ],
 )
 def test_what_can_not_be_tuned_is_refused_before_anything_runs(
-    values: dict[str, object], changes: dict[str, object], told: str
+    values: dict[str, object], changes: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         run_study(study_settings(values, **changes))
     assert not Path(str(values["out"])).exists()
 
 
 @pytest.mark.parametrize("key", ["data", "phantoms", "synthetic", "evaluate_on", "finetune"])
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("about", "words"),
     [
         ({"kind": "real"}, r"clinic holds real patients; choosing by scores of private images is"),
         (
@@ -164,7 +164,7 @@ def test_what_can_not_be_tuned_is_refused_before_anything_runs(
     ],
 )
 def test_sets_whose_scores_cost_someone_are_refused_by_name(
-    values: dict[str, object], tmp_path: Path, key: str, about: dict[str, object], told: str
+    values: dict[str, object], tmp_path: Path, key: str, about: dict[str, object], words: str
 ) -> None:
     other = clinic_set(tmp_path / "clinic", **about)
     changed = {
@@ -173,7 +173,7 @@ def test_sets_whose_scores_cost_someone_are_refused_by_name(
     }
     study = study_settings(values, **{key: changed.get(key, other)})
     for refused in (run_study, plan_study):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=words):
             refused(study)
     assert not study.out.exists()
 
@@ -214,9 +214,9 @@ def test_the_command_line_refuses_with_exit_code_2_even_when_dry(
     config.write_text(yaml.safe_dump(study.model_dump(mode="json")))
     assert main(["study", str(config), "--dry-run"]) == 2
     assert main(["study", str(config)]) == 2
-    told = capsys.readouterr().err
-    assert told.count("tune on phantoms or on a synthetic set with a guarantee") == 2
-    assert "secret-" not in told
+    message = capsys.readouterr().err
+    assert message.count("tune on phantoms or on a synthetic set with a guarantee") == 2
+    assert "secret-" not in message
     tune = f"tune={{{LR}: [50, 80]}}"
     assert main(["study", str(config), f"data={values['data']}", tune, "--dry-run"]) == 0
     assert LR in capsys.readouterr().out

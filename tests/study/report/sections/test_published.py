@@ -81,7 +81,7 @@ def test_of_several_sites_models_those_of_the_first_stand_beside(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("table", "changes", "told"),
+    ("table", "changes", "words"),
     [
         ("arm,epsilon\nreal,6\n", {}, "'auroc' is missing"),
         (TABLE.replace("0.55", "high"), {}, "'high' is no figure"),
@@ -92,10 +92,10 @@ def test_of_several_sites_models_those_of_the_first_stand_beside(tmp_path: Path)
     ],
 )
 def test_what_does_not_fit_is_told(
-    tmp_path: Path, table: str, changes: dict[str, object], told: str
+    tmp_path: Path, table: str, changes: dict[str, object], words: str
 ) -> None:
     path = described(tmp_path, table, **changes)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         published_rows(read_published(path), cells_by_set(ROWS))
 
 

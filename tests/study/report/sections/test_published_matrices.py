@@ -29,7 +29,7 @@ def written(folder: Path, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"sites": ["x", "y", "z"]}, "effusion: not 3 rows of 3 AUROCs"),
         ({"sites": ["x", "x"]}, "sites: one stands twice"),
@@ -39,9 +39,9 @@ def written(folder: Path, **changes: object) -> Path:
     ],
 )
 def test_matrices_that_do_not_fit_are_refused(
-    tmp_path: Path, changes: dict[str, object], told: str
+    tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=words):
         read_published(written(tmp_path, **changes))
 
 
