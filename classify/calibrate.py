@@ -27,6 +27,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from classify.evaluate import known_targets
+from classify.features.input_form import refuse_unlike_volumes
 from classify.model import (
     Classifier,
     OperatingPoint,
@@ -96,6 +97,7 @@ def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> Calibrat
     """What is calibrated, and on which images; raises as `run_calibrate`."""
     dataset = plan.dataset
     classifier = replace(load_classifier(settings.run), points=())
+    refuse_unlike_volumes(classifier.input_form, dataset.info)
     # With a promise nothing is refused for what these images are: that would tell of a patient.
     promised = plan.mechanism is not None
     of_cohort = cohort_rows(

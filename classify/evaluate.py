@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classify.features.input_form import refuse_unlike_volumes
 from classify.model import (
     Classifier,
     SourceKey,
@@ -81,8 +82,9 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
 
     Raises:
         InputError: when the run is not finished, the data set lacks a target of the classifier or
-            the split, an image is unreadable or uses too little of its range, `out` holds something
-            else, or a noisy AUROC does not fit the data set.
+            the split, its volumes are of another form than those of the training, an image is
+            unreadable or uses too little of its range, `out` holds something else, or a noisy AUROC
+            does not fit the data set.
     """
     if is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
         if settings.table is not None:
@@ -191,6 +193,9 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
     """Score the images and write what `run_evaluate` says."""
     dataset, rows = images.dataset, images.rows
     classifier = _of_targets(load_classifier(settings.run), settings.targets)
+    if not settings.other_form:
+        mend = ", or set other_form: true, where the difference is meant"
+        refuse_unlike_volumes(classifier.input_form, dataset.info, mend=mend)
     plan = _privacy_plan(settings, dataset)
     promised = plan is not None
     targets = known_targets(dataset, rows, classifier.targets)

@@ -26,7 +26,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from classify.features.extract import features_on_arrays, volume_features
-from classify.features.input_form import InputForm
+from classify.features.input_form import InputForm, refuse_unlike_volumes
 from classify.features.volumes import VOLUMES_AT_ONCE, refuse_other_form
 from classify.model import (
     Classifier,
@@ -125,6 +125,7 @@ def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
         dataset = open_dataset(settings.images)
         for one in classifier.feature_sources:
             refuse_other_form(one.backbone, dataset)
+        refuse_unlike_volumes(classifier.input_form, dataset.info)
         images = [
             NewImage(f"row {number}", row.image, settings.images / row.image)
             for number, row in enumerate(dataset.rows, start=2)

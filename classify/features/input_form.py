@@ -10,7 +10,8 @@ from pydantic import Field
 
 from synthdp.config.settings import Settings
 from synthdp.data.description import DatasetInfo
-from synthdp.data.volumes.form import VolumeForm
+from synthdp.data.volumes.form import VolumeForm, form_differences
+from synthdp.errors import InputError
 
 
 class InputForm(Settings):
@@ -38,3 +39,26 @@ def input_form(info: DatasetInfo) -> InputForm | None:
     if info.depth is None and len(info.targets) == 1:
         return None
     return InputForm(size_px=info.size_px, depth=info.depth, volumes=info.volumes)
+
+
+def refuse_unlike_volumes(form: InputForm | None, info: DatasetInfo, *, mend: str = "") -> None:
+    """Refuse a set whose volumes were brought to another form than those of a training.
+
+    A network sees other anatomy, or other grey levels, in them, and its scores mean nothing then.
+
+    Args:
+        form: what the classifier keeps of its training's set; None of flat images, and of models
+            of earlier versions.
+        info: of the set.
+        mend: what else can be done about it, in words.
+
+    Raises:
+        InputError: with each setting that differs.
+    """
+    if form is None:
+        return
+    if differences := ", ".join(form_differences(info, form)):
+        raise InputError(
+            f"{info.name}: its volumes are of another form than those that the classifier was "
+            f"trained on: {differences}; import the files again with these settings{mend}"
+        )

@@ -71,6 +71,12 @@ class EvaluateSettings(Settings):
     Example: [effusion, cardiomegaly]
     """
 
+    other_form: Annotated[bool | None, ADDED_LATER] = None
+    """Scores volumes that were brought to another form than those of the training (slices, side,
+    spacing, orientation, window), which is refused when not set.
+    Example: true
+    """
+
     redraws: int = Field(default=2000, ge=1, le=100_000)
     """How often patients are drawn for the intervals."""
 

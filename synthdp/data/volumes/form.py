@@ -1,6 +1,7 @@
 """The form that every volume of a set is brought to: what the settings of an import say of it."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -86,6 +87,53 @@ class VolumeForm(Settings):
         if isinstance(self.window, tuple) and self.window[0] >= self.window[1]:
             raise ValueError("window: the value of black comes first, and is the lower one")
         return self
+
+
+#: What of a form two sets of volumes must have in common, to be seen alike by a network. What is
+#: done about gaps and tilt, and how far the voxels of arrays are apart, is of the files.
+_SEEN = ("spacing_mm", "orientation", "window")
+
+
+class FormedVolumes(Protocol):
+    """What says how volumes were brought to their form, where they are volumes and it is known."""
+
+    @property
+    def size_px(self) -> int:
+        """Side of a slice."""
+
+    @property
+    def depth(self) -> int | None:
+        """Slices of a volume; None of flat images."""
+
+    @property
+    def volumes(self) -> VolumeForm | None:
+        """How they were made of scans; None where they were drawn."""
+
+
+def form_differences(other: FormedVolumes, known: FormedVolumes) -> Iterator[str]:
+    """In which settings volumes are of another form than known ones, as `depth 24 and not 32`.
+
+    Of volumes that were drawn size and depth alone are known; of flat images there is nothing.
+    """
+    if other.depth is None or known.depth is None:
+        return
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, getattr(other, name), getattr(known, name)) for name in ("size_px", "depth")
+    ]
+    if other.volumes is not None and known.volumes is not None:
+        pairs += [
+            (f"volumes.{name}", getattr(other.volumes, name), getattr(known.volumes, name))
+            for name in _SEEN
+        ]
+    for name, value, wanted in pairs:
+        if value != wanted:
+            yield f"{name} {_words(value)} and not {_words(wanted)}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(f'{number:g}' for number in value)}]"
+    return "none" if value is None else str(value)
 
 
 def is_positive(letter: str) -> bool:

@@ -18,6 +18,7 @@ from synthdp.config.settings import validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import read_info
+from synthdp.data.volumes.form import form_differences
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.groups import refuse_no_groups
@@ -305,11 +306,11 @@ def refuse_unfit_grid(settings: StudySettings, rows: Sequence[GridRow]) -> None:
 
     Raises:
         InputError: with everything that is wrong: one set in two roles, a split that is not there,
-            two sets of one name to score on, sets without a target in common, an epsilon that no
-            strategy uses.
+            two sets of one name to score on, sets without a target in common or of volumes in
+            another form, an epsilon that no strategy uses.
     """
     problems = [*_sets_in_two_roles(settings), *_unscorable_sets(settings)]
-    problems += _nothing_in_common(settings, rows)
+    problems += [*_nothing_in_common(settings, rows), *_volumes_unlike(settings, rows)]
     refuse_problems([*problems, *_unused_epsilons(settings, rows)])
 
 
@@ -359,6 +360,22 @@ def _nothing_in_common(settings: StudySettings, rows: Sequence[GridRow]) -> Iter
                     f"evaluate_on: {path.name} has {', '.join(there)}, and models of {other.name} "
                     f"score {', '.join(here)}: no target in common; import one with the other's "
                     "names, or leave it out"
+                )
+
+
+def _volumes_unlike(settings: StudySettings, rows: Sequence[GridRow]) -> Iterator[str]:
+    """Sets of volumes in another form than those that a model learns from."""
+    for on in dict.fromkeys(on.data for on in settings.evaluation_sets):
+        for learned in dict.fromkeys(map(_learned, rows)):
+            try:
+                known, info = read_info(learned), read_info(on)
+            except InputError:  # told elsewhere
+                continue
+            if differences := ", ".join(form_differences(info, known)):
+                yield (
+                    f"evaluate_on: {info.name}: its volumes are of another form than those of "
+                    f"{known.name}, which models learn from: {differences}; import the files again "
+                    "with these settings, or leave the set out"
                 )
 
 

@@ -1,6 +1,7 @@
 """A classifier of volumes goes to whoever has scans: these are read as the set of its training."""
 
 import csv
+import json
 import re
 import runpy
 import shutil
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from made_up_volumes import write_series
 from PIL import Image
 
 import synthdp
+from classify.features.input_form import InputForm
 from classify.library.exported import TOLERANCE, write_classifier_file
 from classify.model import load_classifier
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import load_volumes, open_dataset
+from synthdp.data.volumes.form import VolumeForm, form_differences
 from synthdp.storage.files import read_json
 
 FORM = "volumes={depth: 6, window: [-1000, 600], gaps: resample}"
@@ -130,6 +134,50 @@ def test_a_set_and_a_flat_classifier_take_no_form_of_volumes(
     out = ["--out", str(tmp_path / "s.csv"), FORM]
     assert main(["predict", str(house / "frozen"), str(house / "set"), *out]) == EXIT_BAD_INPUT
     assert "is a data set, whose volumes have their form" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("depth: 9, window: [-1000, 600]", "depth 9 and not 6"),
+     ("depth: 6, window: [0, 80]", r"volumes.window [0, 80] and not [-1000, 600]"),
+     ("depth: 6", "volumes.window none and not [-1000, 600]"),
+     ("depth: 6, window: [-1000, 600], spacing_mm: 4", "volumes.spacing_mm [4, 4, 4] and not none"),
+     ("depth: 6, window: [-1000, 600], orientation: ASL", "volumes.orientation ASL and not SPL"),
+    ],
+)  # fmt: skip
+def test_volumes_of_another_form_are_refused(
+    house: Path, form: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(house / "set", other)
+    info = json.loads((other / "dataset.json").read_text())
+    changed = VolumeForm.model_validate(yaml.safe_load(f"{{{form}, gaps: resample}}"))
+    described = {"depth": changed.depth, "volumes": changed.model_dump(mode="json")}
+    (other / "dataset.json").write_text(json.dumps({**info, **described}))
+    run, out = str(house / "frozen"), tmp_path / "out"
+    evaluate = ["evaluate", run, str(other), "--split", "val", "--out", str(out)]
+    for typed in (
+        evaluate,
+        ["predict", run, str(other), "--out", str(out)],
+        ["calibrate", run, str(other), "--out", str(out)],
+        ["study", f"data={house / 'set'}", f"out={out}", NETWORK, "strategies=[real_only]",
+         "epsilons=[none]", "seeds=[0]", f"evaluate_on=[{{data: {other}, split: val}}]"],
+    ):  # fmt: skip
+        assert main(typed) == EXIT_BAD_INPUT, typed
+        assert said in capsys.readouterr().err, typed
+        assert not out.exists(), typed
+    if changed.depth == 6:  # a file of another depth would be of another size
+        assert main([*evaluate, "other_form=true", "redraws=20"]) == EXIT_DONE
+
+
+def test_how_files_were_mended_and_what_nobody_knows_is_no_other_form() -> None:
+    scans = VolumeForm(depth=6, window=(0.0, 80.0))
+    known = InputForm(size_px=16, depth=6, volumes=scans)
+    mended = scans.model_copy(update={"gaps": "resample", "tilt": "resample"})
+    for other in (mended, None):
+        assert not list(form_differences(known.model_copy(update={"volumes": other}), known))
+    assert not list(form_differences(InputForm(size_px=32), known))
+    assert not list(form_differences(InputForm(size_px=32), InputForm(size_px=16)))
 
 
 @pytest.mark.parametrize("run", ["frozen", "whole"])
