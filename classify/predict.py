@@ -51,6 +51,7 @@ from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
 from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.looks.pose import shows_chests
 from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text
+from synthdp.data.volumes.form import VolumeForm
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
@@ -155,19 +156,22 @@ def _volume_form(settings: PredictSettings, classifier: Classifier) -> InputForm
     Raises:
         InputError: when neither the settings nor the run say it.
     """
-    kept = classifier.input_form
-    if settings.volumes is not None:
-        size_px = settings.size_px or (kept.size_px if kept is not None else None)
-        if size_px is not None:
-            depth = settings.volumes.depth
-            return InputForm(size_px=size_px, depth=depth, volumes=settings.volumes)
-    elif kept is not None and kept.volumes is not None:
-        return kept.model_copy(update={"size_px": settings.size_px or kept.size_px})
+    kept, told = classifier.input_form, settings.volumes
+    size_px = settings.size_px or (kept.size_px if kept is not None else None)
+    if kept is not None and kept.volumes is not None:
+        # what nobody told is as in training, and no default: `tilt: resample` leaves the window
+        told = kept.volumes if told is None else kept.volumes.model_copy(update=_told(told))
+    if told is not None and size_px is not None:
+        return InputForm(size_px=size_px, depth=told.depth, volumes=told)
     raise InputError(
         f"{settings.run}: does not say how its volumes were made of scans (it was trained on "
         "volumes that were drawn, or by an earlier version); say it as its import did, by "
         "volumes={depth: ...} and size_px, or name a data set"
     )
+
+
+def _told(form: VolumeForm) -> dict[str, Any]:
+    return {name: getattr(form, name) for name in form.model_fields_set}
 
 
 def _volume_features(classifier: Classifier, volumes: Volumes, count: int) -> list[Tensor]:

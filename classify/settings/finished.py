@@ -224,7 +224,9 @@ class PredictSettings(Settings):
     """
 
     volumes: VolumeForm | None = None
-    """How volumes are made of scans, where the classifier does not know it from its set's import.
+    """How volumes are made of scans, where the classifier does not know it from its set's import,
+    or where these files want something else, as `volumes.tilt: resample`: what is not said here is
+    as in the training.
     Example: {depth: 32, window: [-1000, 400]}
     """
 

@@ -291,9 +291,12 @@ def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
     )
     if detail["type"] == "extra_forbidden":
         *parents, last = detail["loc"]
-        known = _keys_at(cls, parents)
-        close = difflib.get_close_matches(str(last)[:MAX_QUOTED_CHARS], known, n=1)
-        hint = f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
+        level = _level_at(cls, parents)
+        known = sorted(level.model_fields) if level is not None else []
+        close = _keys_below(level, str(last)) or difflib.get_close_matches(
+            str(last)[:MAX_QUOTED_CHARS], known, n=1
+        )
+        hint = f", did you mean {' or '.join(close)}?" if close else f" (known: {', '.join(known)})"
         return f"{location}: unknown key{hint}"
     if detail["type"] == "missing":
         return f"{location}: missing; set it in the file or on the command line"
@@ -303,21 +306,34 @@ def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
     return f"{location or 'settings'}: {message}" + (f" (got {quoted(shown)})" if simple else "")
 
 
-def _keys_at(cls: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
-    """Names of the keys that the settings below `parents` know."""
+def _level_at(cls: type[BaseModel], parents: Sequence[int | str]) -> type[BaseModel] | None:
+    """The settings below `parents`; None where these are no settings."""
     level: type[BaseModel] | None = cls
     for parent in parents:
         field = level.model_fields.get(str(parent)) if level is not None else None
         if field is not None:
             level = _settings_in(field.annotation)
-    return sorted(level.model_fields) if level is not None else []
+    return level
 
 
-def _settings_in(annotation: Any) -> type[BaseModel] | None:
+def _keys_below(level: type[BaseModel] | None, name: str) -> list[str]:
+    """The keys of sections of these settings that have this very name, as `volumes.tilt`."""
+    sections = {} if level is None else level.model_fields
+    inner = {key: _settings_in(field.annotation, within=_ONE) for key, field in sections.items()}
+    return [f"{key}.{name}" for key, one in inner.items() if one and name in one.model_fields]
+
+
+_ONE = (Union, UnionType, Annotated)
+_ONE_OR_MANY = (*_ONE, tuple, list, dict)
+
+
+def _settings_in(
+    annotation: Any, *, within: Sequence[Any] = _ONE_OR_MANY
+) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list, dict):
-        parts = (_settings_in(part) for part in get_args(annotation))
+    if get_origin(annotation) in within:
+        parts = (_settings_in(part, within=within) for part in get_args(annotation))
         return next((part for part in parts if part is not None), None)
     return None
 

@@ -117,6 +117,12 @@ def test_every_error_at_once_with_did_you_mean() -> None:
     assert any("seed" in line and "(got -1)" in line for line in lines)
 
 
+def test_a_key_that_a_section_has_is_named_with_it() -> None:
+    lines = refused("data=x", "delta=1e-5", "name=y").splitlines()
+    assert "  delta: unknown key, did you mean privacy.delta?" in lines
+    assert "  name: unknown key, did you mean backbone.name?" in lines
+
+
 def test_an_unlike_key_lists_the_known_ones() -> None:
     text = refused("data=x", "privacy.zzz=1")
     assert "privacy.zzz: unknown key (known: delta, epsilon, fixed_noise_key, images_per_" in text

@@ -137,7 +137,7 @@ def _placed(values: Any, header: "Nifti1Header", *, top: float | None, stored: b
     if not is_said and not stored:
         raise InputError(
             "says nothing of where its axes grow to (neither sform nor qform); set it in a copy, "
-            "or take its axes as they are by `orientation: stored`"
+            "or take its axes as they are by `volumes.orientation: stored`"
         )
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

@@ -36,8 +36,8 @@ def _shown(scan: Scan, form: VolumeForm) -> NDArray[np.float32]:
     window = form.window
     if window is None and scan.modality == "CT":
         raise InputError(
-            "is a CT, and nothing says which Hounsfield units become black and white; set `window`,"
-            " such as [-1000, 400] for a chest or [0, 80] for a brain"
+            "is a CT, and nothing says which Hounsfield units become black and white; set "
+            "`volumes.window`, such as [-1000, 400] for a chest or [0, 80] for a brain"
         )
     if isinstance(window, tuple):
         low, high = window
@@ -71,8 +71,8 @@ def _resampled(grid: Grid, form: VolumeForm, size_px: int) -> NDArray[np.float32
         )
     elif grid.spacing_mm is None:
         raise InputError(
-            "says nothing of the distance between its voxels, which spacing_mm asks for; say it by "
-            "array_spacing_mm, or leave spacing_mm out"
+            "says nothing of the distance between its voxels, which volumes.spacing_mm asks for; "
+            "say it by volumes.array_spacing_mm, or leave volumes.spacing_mm out"
         )
     else:
         first, second, third = (

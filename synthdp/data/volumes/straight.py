@@ -102,8 +102,8 @@ def _upright(
         aside = float(np.linalg.norm((drift[-1] - drift[0]) * np.asarray(spacing_mm)))
         angle = np.degrees(np.arctan2(aside, heights[-1] - heights[0]))
         raise InputError(
-            f"its slices lean by {angle:.1f} degrees, as with a tilted gantry; set `tilt: "
-            "resample` to move them until they lie right above each other"
+            f"its slices lean by {angle:.1f} degrees, as with a tilted gantry; set "
+            "`volumes.tilt: resample` to move them until they lie right above each other"
         )
     from scipy.ndimage import shift  # noqa: PLC0415 (an import of upright volumes needs none)
 
@@ -130,7 +130,8 @@ def _evenly(
         shown = ", ".join(f"{gap:g}" for gap in np.unique(gaps.round(2))[:4])
         raise InputError(
             f"its slices are not equally far from each other (gaps of {shown} mm ...), as where "
-            "one is missing; bring the missing ones, or set `gaps: resample` to make up equal ones"
+            "one is missing; bring the missing ones, or set `volumes.gaps: resample` to make up "
+            "equal ones"
         )
     extent = float(heights[-1] - heights[0])
     count = min(int(np.ceil(extent / gaps.min())), MAX_SLICES - 1)

@@ -108,6 +108,13 @@ def test_what_is_wrong_with_scans_is_told_by_number(
     assert re.search(r"volume 1: .*lean", said)
     assert "a-leaning" not in said
     assert not (tmp_path / "s.csv").exists()
+    # what is told of these scans leaves the rest as in training
+    assert main([*predict, str(tmp_path / "new"), "--out", str(tmp_path / "s.csv"),
+                 "volumes.tilt=resample"]) == EXIT_DONE  # fmt: skip
+    whole = ["--out", str(tmp_path / "w.csv"), FORM.replace("}", ", tilt: resample}")]
+    assert main([*predict, str(tmp_path / "new"), *whole]) == EXIT_DONE
+    assert scores_in(tmp_path / "s.csv") == scores_in(tmp_path / "w.csv")
+    (tmp_path / "s.csv").unlink()
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "flat.png")
     (tmp_path / "flat").mkdir()
     shutil.move(tmp_path / "flat.png", tmp_path / "flat" / "flat.png")

@@ -215,7 +215,7 @@ def test_the_command_line_imports_by_either_name(
     capsys.readouterr()
     line = ["data", "volumes", *common[:-1], "--out", str(tmp_path / "three")]
     assert main(line) == 2
-    assert "set `window`" in capsys.readouterr().err
+    assert "set `volumes.window`" in capsys.readouterr().err
     assert main([*line, window, "volumes.depth=1000"]) == 2
     assert "volumes.depth x size_px is 16000" in capsys.readouterr().err
 

@@ -89,7 +89,7 @@ def test_a_missing_slice_is_refused_or_made_up(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "one", values)
     del paths[5]
     form = VolumeForm(depth=12, window=(-1000, 1000))
-    with pytest.raises(InputError, match=r"gaps of 4, 8 mm .*one is missing.*gaps: resample"):
+    with pytest.raises(InputError, match=r"gaps of 4, 8 mm .*one is missing.*volumes\.gaps: resample"):
         formed(read_series(paths), form, 8)
     made_up = formed(read_series(paths), form.model_copy(update={"gaps": "resample"}), 8)
     whole = formed(read_series(write_series(tmp_path / "two", values)), form, 8)
@@ -103,7 +103,7 @@ def test_a_leaning_stack_is_refused_or_set_upright(tmp_path: Path) -> None:
         values[index, 12 - index : 14 - index, 2:6] = 500
     paths = write_series(tmp_path / "one", values, lean_mm=2.0)
     form = VolumeForm(depth=10, window=(-1000, 500))
-    with pytest.raises(InputError, match=r"lean by 26\.6 degrees.*tilt: resample"):
+    with pytest.raises(InputError, match=r"lean by 26\.6 degrees.*volumes\.tilt: resample"):
         formed(read_series(paths), form, 24)
     upright = formed(read_series(paths), form.model_copy(update={"tilt": "resample"}), 24)
     rows = np.nonzero(upright.reshape(10, 24, 24).max(axis=2) > 128)[1].reshape(10, 2)
