@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.features.extract import features_on_arrays, volume_features
+from classify.features.input_form import InputForm
 from classify.features.scaling import head_input
 from classify.model import (
     WEIGHTS_FILE,
@@ -166,8 +167,7 @@ def write_classifier_file(
     meaning = (
         "grey images, 0 black, 1 white, padded with black to a square and resampled to this side"
         if depth is None
-        else "volumes, 0 black, 1 white, slices first, in the form of a set that was imported with "
-        "the settings of the training"
+        else volume_words(classifier.input_form)
     )
     interface = Interface(
         (Port("images", meaning, (depth or 1, side, side)),),
@@ -184,6 +184,8 @@ def write_classifier_file(
         "targets": list(classifier.targets),
         "thresholds": {name: point.threshold for name, point in points.items()},
     }
+    if depth is not None and classifier.input_form is not None:
+        facts["input_form"] = classifier.input_form.as_json()
     return write_exported(
         folder,
         file_format,
@@ -193,6 +195,45 @@ def write_classifier_file(
         original=_original(classifier, images),
         tolerance=TOLERANCE,
         about={**facts, **about},
+    )
+
+
+_DIRECTIONS = {
+    "S": "the head",
+    "I": "the feet",
+    "P": "the back",
+    "A": "the front",
+    "L": "the patient's left",
+    "R": "the patient's right",
+}
+
+
+def volume_words(form: InputForm | None) -> str:
+    """How a scan becomes a volume that the file takes, for whoever has no synthdp."""
+    words = "volumes, 0 black, 1 white, slices first"
+    if form is None or form.volumes is None:
+        return f"{words}, in the form of the set of the training"
+    how, side = form.volumes, f"{form.size_px} x {form.size_px}"
+    if how.orientation == "stored":
+        words += ", axes as they are stored"
+    else:
+        ends = (_DIRECTIONS[letter] for letter in how.orientation)
+        words += ", slices, rows and columns growing to {}, {} and {}".format(*ends)
+    if isinstance(how.window, tuple):
+        low, high = how.window
+        words += f"; values up to {low:g} are 0 and from {high:g} on 1, linear between"
+    else:
+        words += "; the lowest value of a volume is 0 and its highest 1"
+        words += "" if how.window == "full" else ", of unsigned bytes 0 and 255"
+    if how.spacing_mm is None:
+        return (
+            f"{words}; slices padded with 0 to a square and resampled to {side}, and to "
+            f"{form.depth} of them"
+        )
+    spacing = " x ".join(f"{one:g}" for one in how.spacing_mm)
+    return (
+        f"{words}; resampled to voxels of {spacing} mm, of which a box of {form.depth} x {side} "
+        "about the middle is taken, 0 beyond the volume"
     )
 
 

@@ -215,6 +215,9 @@ def test_networks_of_volumes_are_one_file(house: Path, run: str, tmp_path: Path)
     assert write_classifier_file(classifier, tmp_path, "torch-export", {}) <= TOLERANCE
     about = read_json(tmp_path / "export.json")
     assert about["inputs"][0]["shape"] == ["batch", 6, 16, 16]
+    assert about["input_form"]["volumes"]["window"] == [-1000, 600]  # a receiver has no other word
+    assert "growing to the head, the back and the patient's left" in about["inputs"][0]["meaning"]
+    assert "up to -1000 are 0 and from 600 on 1" in about["inputs"][0]["meaning"]
     dataset = open_dataset(house / "set")
     volumes = load_volumes(dataset, dataset.rows)
     module = torch.export.load(tmp_path / "model.pt2").module()
