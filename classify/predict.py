@@ -400,7 +400,7 @@ def one_view(classifier: Classifier) -> OneView:
         InputError: when weights are missing.
     """
     feature_sources = tuple(
-        replace(one, backbone=one.backbone.model_copy(update={"views": 1}))
+        replace(one, backbone=one.backbone.model_copy(update={"views": 1, "view_order": None}))
         for one in classifier.feature_sources
     )
     networks = tuple(

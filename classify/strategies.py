@@ -268,7 +268,7 @@ _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 
 def _plain_readout(make: StageMaker) -> FeatureSettings:
     """The transformer read as the paper reads its own: after the last layer, one view."""
-    plain = {"layers": (), "pools": ("mean",), "views": 1, "whiten": 0.0}
+    plain = {"layers": (), "pools": ("mean",), "views": 1, "view_order": None, "whiten": 0.0}
     return make.ingredients.backbone.model_copy(update=plain)
 
 

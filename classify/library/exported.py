@@ -104,8 +104,8 @@ def _features(backbone: Backbone, images: Tensor) -> Tensor:
     if not backbone.in_one_piece:
         features: Tensor = backbone.top(backbone.trunk(images).half().float()).float()
         return features
-    views = backbone.settings.views
-    seen = torch.cat(list(dihedral_views(images, views)))
+    views, order = backbone.settings.views, backbone.settings.view_order
+    seen = torch.cat(list(dihedral_views(images, views, order)))
     of_views: Tensor = backbone.top(backbone.trunk(seen)).float()
     mean: Tensor = of_views.unflatten(0, (views, -1)).mean(dim=0)
     return mean

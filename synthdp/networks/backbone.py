@@ -91,8 +91,9 @@ class Backbone(FrozenNetwork, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S) in [-1, 1] to features (B, D), the mean over the views."""
-        views = self.settings.views
-        total = sum(self.top(self.trunk(view)).float() for view in dihedral_views(images, views))
+        views, order = self.settings.views, self.settings.view_order
+        seen = dihedral_views(images, views, order)
+        total = sum(self.top(self.trunk(view)).float() for view in seen)
         assert isinstance(total, Tensor)  # there is one view at least
         return total / views
 

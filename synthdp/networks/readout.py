@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from synthdp.networks.settings import Pool
+from synthdp.networks.settings import Pool, ViewOrder
 
 #: Standard deviation of the window around the centre, as a share of the image's side.
 WINDOW_SD = 0.18
@@ -14,9 +14,15 @@ WINDOW_SD = 0.18
 _MEAN, _SPREAD, _LEAST_SPREAD = 0.0, 0.4, 0.02
 
 
-def dihedral_views(images: Tensor, views: int) -> Iterator[Tensor]:
+#: The eight views by `view_order`: 2 n is the image turned n quarters, 2 n + 1 its mirror image. By
+#: `turns` the first 1, 2, 4 and 8 are groups, each in the next, so that their mean is the same for
+#: an image that is turned so.
+_VIEWS: dict[ViewOrder | None, Sequence[int]] = {None: range(8), "turns": (0, 4, 2, 6, 1, 5, 3, 7)}
+
+
+def dihedral_views(images: Tensor, views: int, order: ViewOrder | None = None) -> Iterator[Tensor]:
     """The first `views` of the eight flips and quarter turns of (B, C, S, S); itself first."""
-    for index in range(views):
+    for index in _VIEWS[order][:views]:
         turned = torch.rot90(images, index // 2, dims=(2, 3))
         yield turned.flip(3) if index % 2 else turned
 

@@ -42,7 +42,9 @@ Pool = Literal["class_token", "mean", "centre", "spread"]
 
 
 #: Settings of features that came later, and stand nowhere while they are unset.
-_LATER_FEATURE_KEYS = ("batch_norm", "axes", "slices", "slice_pool")
+_LATER_FEATURE_KEYS = ("batch_norm", "axes", "slices", "slice_pool", "view_order")
+#: Which views of an image come first; without one the image, its mirror image, a quarter turn ...
+ViewOrder = Literal["turns"]
 
 
 class FeatureSettings(BackboneSettings):
@@ -68,6 +70,13 @@ class FeatureSettings(BackboneSettings):
     views: Literal[1, 2, 4, 8] = 1
     """Features are the mean over the first so many of the eight flips and quarter turns of an
     image.
+    """
+
+    view_order: ViewOrder | None = None
+    """Which 2 or 4 views: when not set, the image and its mirror image, then both after a quarter
+    turn; by `turns`, the image and its half turn, then the two quarter turns. Of images without an
+    upright, such as patches, turns are nearer to all eight.
+    Example: turns
     """
 
     intensity: Literal["as_is", "standardised"] = "as_is"
@@ -119,6 +128,15 @@ class FeatureSettings(BackboneSettings):
             raise ValueError("backbone.slices, slice_pool: are of volumes; name their axes too")
         if self.axes is not None and list(self.axes) != sorted(set(self.axes)):
             raise ValueError("backbone.axes: name each axis once, in rising order")
+        return self
+
+    @model_validator(mode="after")
+    def _some_views_have_an_order(self) -> "FeatureSettings":
+        if self.view_order is not None and self.views not in (2, 4):
+            raise ValueError(
+                f"backbone.view_order: says nothing of {self.views} view(s); leave it out, or set "
+                "views to 2 or 4"
+            )
         return self
 
     @model_validator(mode="after")

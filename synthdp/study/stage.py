@@ -31,6 +31,7 @@ from synthdp.study.report.page import REPORT_FILE, write_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import FREE, StudySettings
 from synthdp.study.sweep.grid import (
+    Evaluation,
     GridRow,
     expand_evaluations,
     expand_grid,
@@ -40,6 +41,7 @@ from synthdp.study.sweep.grid import (
 )
 from synthdp.study.sweep.run import run_grid
 from synthdp.study.sweep.state import (
+    is_evaluated,
     is_finished,
     locked_study,
     missing_calls,
@@ -100,7 +102,11 @@ def _run_and_report(
         expected_s = study_seconds(settings, rows)
         log.info("study: %s", workers_estimate(settings, expected_s))
     tried = [one for one in evaluations if one.row.model.name not in failed]
-    failures = {**failed, **run_grid(settings, tried, expected_s=expected_s)}
+    try:
+        failures = {**failed, **run_grid(settings, tried, expected_s=expected_s)}
+    except KeyboardInterrupt:
+        _keep_what_is_scored(settings.out, evaluations, failed)
+        raise
     refuse_changed_study(settings.out)  # while it was at work
     record_failures(settings.out, [row.model.name for row in rows], failures)
 
@@ -132,6 +138,28 @@ def _run_and_report(
     if settings.tune is not None:
         write_defaults(settings.out / DEFAULTS_FILE, models, tuned_on)
     run.finish(statement, plain_card(study_title(settings), statement))
+
+
+#: In `results.csv` of a study that was interrupted, of models that are not made or not scored.
+NOT_RUN = "not run yet: the study was interrupted, and the same command goes on"
+
+
+def _keep_what_is_scored(
+    study: Path, evaluations: Sequence[Evaluation], failed: Mapping[str, str]
+) -> None:
+    """Write the results of a study that is interrupted; what is missing is told there as failed."""
+    unscored, _ = missing_calls({one.call.folder: one.call for one in evaluations}, is_evaluated)
+    models = {one.row.model.name for one in evaluations}
+    missing = {one.row.model.name for one in evaluations if one.call.folder in unscored}
+    if missing == models:
+        return
+    failures = {**dict.fromkeys(missing, NOT_RUN), **failed}
+    write_results(study / RESULTS_FILE, result_rows(evaluations, failures))
+    log.info(
+        "study: results.csv has the scores of %d of its %d models",
+        len(models - missing),
+        len(models),
+    )
 
 
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:

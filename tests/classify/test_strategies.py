@@ -126,12 +126,14 @@ def test_networks_are_trained_by_the_recipes_that_say_so(
 
 
 def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:
-    (call,) = calls("paper", ingredients, tmp_path)
+    turned = {"backbone": {**BACKBONE, "views": 4, "view_order": "turns"}}
+    (call,) = calls("paper", ingredients | turned, tmp_path)
     head, backbone = call.settings.head, call.settings.backbone
     assert (head.kind, head.hidden, head.optimizer) == ("mlp", 384, "adamw")
     assert head.lr_times_steps / head.steps == pytest.approx(1e-5)
     assert head.sampling_rate == pytest.approx(1 / 9)
     assert (backbone.layers, backbone.pools, backbone.views) == ((), ("mean",), 1)
+    assert backbone == type(backbone).model_validate(backbone.model_dump())  # reads back as it is
     assert call.settings.centre is None
     short = head.model_copy(update={"steps": 20, "lr_times_steps": 1.0})
     statement = read_statement(run_finetune(call.settings.model_copy(update={"head": short})))

@@ -149,6 +149,19 @@ def test_features_of_eight_views_do_not_depend_on_how_an_image_is_turned() -> No
 
 
 @torch.inference_mode()
+def test_features_of_four_turns_do_not_depend_on_how_an_image_is_turned() -> None:
+    network, batch = read(views=4, view_order="turns"), images(32)
+    turned = network(torch.rot90(batch, 1, (2, 3)))
+    torch.testing.assert_close(turned, network(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_an_order_of_views_that_says_nothing_is_refused(views: int) -> None:
+    with pytest.raises(ValueError, match="set views to 2 or 4"):
+        read(views=views, view_order="turns")
+
+
+@torch.inference_mode()
 def test_layers_that_are_read_may_be_trained() -> None:
     settings = read().settings
     cut = build_backbone(settings, seed=0, trainable_blocks=3)
@@ -223,4 +236,6 @@ def test_identities_tell_readouts_apart_but_not_what_is_scaled_later() -> None:
     known = read().identity()
     for changes in ({"layers": (1, 3)}, {"views": 8}, {"intensity": "standardised"}):
         assert read(**changes).identity() != known
+    assert read(views=4).identity() != read(views=4, view_order="turns").identity()
+    assert "view_order" not in FeatureSettings(views=4).model_dump(mode="json")
     assert read(whiten=0.5, weight=2.0).identity() == known

@@ -26,6 +26,19 @@ def test_the_mean_over_eight_views_does_not_depend_on_how_an_image_is_turned() -
     torch.testing.assert_close(mean_column(batch), mean_column(torch.rot90(batch, 1, (2, 3))))
 
 
+def test_views_by_turns_are_groups_each_in_the_next() -> None:
+    batch = squares()
+
+    def seen(count: int) -> set[bytes]:
+        views = dihedral_views(batch, count, "turns")
+        return {view.contiguous().numpy().tobytes() for view in views}
+
+    turned = [torch.rot90(batch, n, (2, 3)).contiguous().numpy().tobytes() for n in range(4)]
+    assert (seen(1), seen(2), seen(4)) == ({turned[0]}, {turned[0], turned[2]}, {*turned})
+    assert seen(4) < seen(8)
+    assert len(seen(8)) == 8
+
+
 def test_standardised_images_do_not_depend_on_exposure() -> None:
     batch = squares() * 0.3
     expected = standardised(batch)

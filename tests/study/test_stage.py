@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
 from synthdp.study.plan import plan_study, study_statement
 from synthdp.study.record import write_facts
-from synthdp.study.stage import run_study
+from synthdp.study.stage import NOT_RUN, run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 
@@ -124,34 +125,45 @@ def test_an_interrupted_study_goes_on_where_it_stood(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_settings(values, strategies=["real_only"])
-    evaluate = sweep.evaluate_models
+    run_alike, begun = sweep.run_alike, list[str]()
 
-    def killed(*_: object) -> dict[str, str]:
-        raise KeyboardInterrupt
+    def killed(calls: Sequence[sweep.StageCall]) -> list[Exception | None]:
+        begun.append(calls[0].stage)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return run_alike(calls)
 
-    monkeypatch.setattr(sweep, "evaluate_models", killed)
+    monkeypatch.setattr(sweep, "run_alike", killed)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
+    assert begun == ["finetune", "evaluate"] * 2, "each model is scored as soon as it stands"
     stamps = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
-    assert len(stamps) == 4
-    monkeypatch.setattr(sweep, "evaluate_models", evaluate)
+    assert len(stamps) == 2
+    rows = read_results(study.out / "results.csv")
+    assert [(row.state, row.error) for row in rows] == [
+        ("finished", ""),
+        *[("failed", NOT_RUN)] * 3,
+    ]
+    assert not (study.out / "privacy.json").exists()
+    monkeypatch.setattr(sweep, "run_alike", run_alike)
     run_study(study)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
 
 def test_a_failed_run_is_recorded_and_the_rest_go_on(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_settings(values, strategies=["real_only"], seeds=[0])
-    attempt = sweep.attempt
+    run_alike = sweep.run_alike
 
-    def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
-        privacy = call.setting("privacy")
+    def failing(calls: Sequence[sweep.StageCall]) -> list[Exception | None]:
+        privacy = calls[0].setting("privacy")
         if privacy is not None and privacy.epsilon is None:
-            return call.folder, "the head diverged"
-        return attempt(call, threads)
+            return [RunError("the head diverged")]
+        return run_alike(calls)
 
-    monkeypatch.setattr(sweep, "attempt", failing)
+    monkeypatch.setattr(sweep, "run_alike", failing)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     rows = read_results(study.out / "results.csv")
@@ -159,12 +171,12 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
         ("finished", ""),
         ("failed", "the head diverged"),
     ]
-    monkeypatch.setattr(sweep, "attempt", attempt)
+    monkeypatch.setattr(sweep, "run_alike", run_alike)
     run_study(study)
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
 
-def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
+def test_what_starts_from_a_failed_run_says_so_and_is_not_run(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
@@ -174,10 +186,11 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
         return call.folder, "no luck"
 
     monkeypatch.setattr(sweep, "attempt", failing)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     study = study_settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
     with pytest.raises(RunError, match="0 of 4 models stand"):
         run_study(study)
-    assert tried == ["pretrain", "finetune", "finetune"]
+    assert tried == ["finetune", "finetune", "pretrain"]
     errors = [row.error for row in read_results(study.out / "results.csv")]
     assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed: no luck"]]
     assert (study.out / "report.html").is_file()

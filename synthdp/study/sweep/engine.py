@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 from asyncio import CancelledError
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ LOOKS = 8
 
 #: Runs a call with so many threads; gives its folder and, when it failed, the error.
 Attempt = Callable[[StageCall, int], tuple[str, str | None]]
-#: Calls that one worker makes together, since they share their work.
+#: Calls that one worker makes together, since they share their work, and what scores them.
 Job = tuple[StageCall, ...]
 #: Runs the calls of a job with so many threads; gives what has ended each, in their order.
 AttemptTogether = Callable[[Job, int], Sequence[Exception | None]]
@@ -105,7 +106,12 @@ class Engine:
     alive: Callable[[], bool] | None = None
 
     def outcomes(
-        self, attempt: Attempt, calls: Sequence[StageCall], together: Together | None = None
+        self,
+        attempt: Attempt,
+        calls: Sequence[StageCall],
+        together: Together | None = None,
+        *,
+        more: Callable[[], Sequence[StageCall]] = tuple,
     ) -> Iterator[Outcome]:
         """Run the calls; yields each one's outcome as soon as it is known.
 
@@ -117,28 +123,34 @@ class Engine:
             attempt: runs a call.
             calls: all that can be run at once.
             together: runs several of them at once; None: each is run by itself.
+            more: asked after each outcome for calls that can be run since then. They go before
+                what still waits, if any worker is still to be given something; those that it never
+                gave are left to the next call of this function.
 
         Raises:
             RunError: when the cluster went away, or has no core left.
         """
-        waiting, suspects = list(calls), list[Job]()
-        while waiting or suspects:
-            alone = not waiting
-            batch = [suspects.pop(0)] if alone else self._jobs(waiting, together)
-            waiting, begun, done = [], list[Job](), set[str]()
+        queue, suspects = deque(self._jobs(calls, together)), deque[Job]()
+        while queue or suspects:
+            alone = not queue
+            if alone:
+                queue.append(suspects.popleft())
+            begun, done = list[Job](), set[str]()
             try:
-                for outcome in self._parallel_outcomes(attempt, batch, begun, together):
+                for outcome in self._parallel_outcomes(attempt, queue, begun, together):
                     done.add(outcome.folder)
                     yield outcome
+                    if not alone:  # what a suspect may take with it is not begun beside it
+                        queue.extendleft(reversed(self._jobs(more(), together)))
             except RunError:  # there is no core to run on
                 raise
             except (Exception, CancelledError) as error:  # what a run raises is in its outcome
                 self._refuse_lost_cluster(error)
                 # joblib ends the whole batch with the worker. What had begun may be what killed it,
                 # and is tried alone in the end; the rest go on at once.
-                left = [job for job in batch if job[0].folder not in done]
-                struck = [job for job in left if job in begun] or left[:1]
-                waiting = [call for job in left if job not in struck for call in job]
+                struck = [job for job in begun if job[0].folder not in done]
+                if not struck and queue:
+                    struck = [queue.popleft()]
                 if alone and len(struck[0]) > 1:
                     suspects += [(call,) for call in struck[0]]
                 elif alone:
@@ -155,21 +167,26 @@ class Engine:
                     suspects += struck
 
     def _jobs(self, calls: Sequence[StageCall], together: Together | None) -> list[Job]:
-        if together is None:
+        if together is None or not calls:
             return [(call,) for call in calls]
         return [*together.jobs(calls, self.size())]
 
     def _parallel_outcomes(
         self,
         attempt: Attempt,
-        jobs: Sequence[Job],
+        queue: deque[Job],
         begun: list[Job],
         together: Together | None,
     ) -> Iterator[Outcome]:
-        """Run the jobs at once; notes in `begun` those that were handed out."""
+        """Run the jobs at once, from the queue to `begun`.
 
-        def tasks() -> Iterator[Any]:
-            for job in jobs:
+        A worker that has ended its job gets the first of those that wait then: so the queue may
+        grow, until it is found empty.
+        """
+
+        def tasks() -> Iterator[Any]:  # in a thread of joblib's, too
+            while queue:
+                job = queue.popleft()
                 begun.append(job)
                 if together is not None and len(job) > 1:
                     yield delayed(work_together)(together.attempt, job, self.setup)
@@ -183,7 +200,7 @@ class Engine:
             n_jobs = size if self.alive is None else max(size, 2)
             # none waits in a worker's queue behind a job of many calls: what waits there is struck
             # when the worker dies
-            handed_out = "2*n_jobs" if all(len(job) == 1 for job in jobs) else size
+            handed_out = "2*n_jobs" if all(len(job) == 1 for job in queue) else size
             with parallel_config(**self.backend(size)):
                 parallel = Parallel(
                     n_jobs=n_jobs,
@@ -359,7 +376,8 @@ def _outcomes(run: Callable[[], list[Outcome]], job: Job, setup: WorkerSetup) ->
     try:
         _set_up(setup)
         if setup.cluster or setup.parent is not None:
-            silence_bars(state_file(job[0]), n_calls=len(job))
+            alike = [call for call in job if call.stage == job[0].stage]
+            silence_bars(state_file(job[0]), n_calls=len(alike))
         return run()
     except KeyboardInterrupt:
         if setup.parent is None and not setup.cluster:

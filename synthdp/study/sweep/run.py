@@ -34,6 +34,9 @@ def run_grid(
 ) -> dict[str, str]:
     """Make the models of these evaluations and score them, where that is not done yet.
 
+    Each model is scored as soon as it stands, so that a study which is interrupted has the scores
+    of what it made.
+
     Args:
         settings: where they run.
         evaluations: of the models.
@@ -42,11 +45,15 @@ def run_grid(
     Returns:
         Errors by the folder of the run, for runs and for evaluations of their models.
     """
-    calls = _distinct_calls([one.row for one in evaluations])
+    calls = calls_in_order([one.row for one in evaluations])
     missing, failures = missing_calls(calls, is_finished)
     finished = [call for folder, call in calls.items() if folder not in {**missing, **failures}]
     _log_finished([call.out for call in finished])
-    unscored, _ = missing_calls(_scoring_calls(evaluations, failures), is_evaluated)
+    models = {one.call.folder: one.row.model.name for one in evaluations}
+    scores = {
+        one.call.folder: one.call for one in evaluations if models[one.call.folder] not in failures
+    }
+    unscored, cut = missing_calls(scores, is_evaluated)
     to_make = {**missing, **unscored}
     # where nothing is left to run, no cluster is needed, and it may be gone
     where = settings if to_make else EngineSettings()
@@ -54,21 +61,12 @@ def run_grid(
         opened_engine(where) as engine,
         closing(StudyProgress(to_make, finished, expected_s=expected_s)) as progress,
     ):
-        failures |= run_calls(engine, missing, failures, progress)
-        return failures | evaluate_models(engine, evaluations, failures, progress)
-
-
-def evaluate_models(
-    engine: Engine,
-    evaluations: Sequence[Evaluation],
-    failures: Mapping[str, str],
-    progress: StudyProgress,
-) -> dict[str, str]:
-    """Score every model that did not fail; returns errors by the folder of the model's run."""
-    missing, errors = missing_calls(_scoring_calls(evaluations, failures), is_evaluated)
-    errors |= run_calls(engine, missing, {}, progress)
-    models = {one.call.folder: one.row.model.name for one in evaluations}
-    return {models[folder]: error for folder, error in errors.items()}
+        errors = run_calls(engine, to_make, failures, progress)
+    of_scores = {
+        models[folder]: error for folder, error in {**cut, **errors}.items() if folder in models
+    }
+    of_runs = {folder: error for folder, error in errors.items() if folder not in models}
+    return of_scores | failures | of_runs
 
 
 def run_calls(
@@ -96,11 +94,16 @@ def run_calls(
             if error is not None:
                 failed[folder] = f"{PARENT_FAILED}: {error.removeprefix(PARENT_FAILED + ': ')}"
                 del waiting[folder]
-        # A round: all whose parents are done, at once. What it leaves is tried in the next one.
-        ready = [call for call in waiting.values() if parent_of(call) not in waiting]
+        # A round: all whose parents are done, at once, and what they make room for. What it leaves
+        # is tried in the next one.
+        ready = _Ready(waiting, failed, together=TOGETHER is not None)
         n_waiting = len(waiting)
-        for outcome in engine.outcomes(attempt, ready, TOGETHER):
+        begun = ready.calls()
+        for outcome in engine.outcomes(attempt, begun, TOGETHER, more=ready.calls):
             if outcome.busy:  # another process is at work on it: it stays for the next round
+                continue
+            parent = parent_of(calls[outcome.folder])
+            if parent in waiting or parent in failed:  # there was no model to score
                 continue
             del waiting[outcome.folder]
             if outcome.error is not None:
@@ -109,13 +112,43 @@ def run_calls(
             progress.count(
                 calls[outcome.folder], failed=outcome.error is not None, seconds=outcome.seconds
             )
-        if ready and len(waiting) == n_waiting:  # all that could run is made elsewhere
+        if begun and len(waiting) == n_waiting:  # all that could run is made elsewhere
             if time.monotonic() - logged_at >= LOG_WAIT_EVERY_S:
-                names = ", ".join(call.folder for call in ready[:4]) + ", ..." * (len(ready) > 4)
-                log.info("waiting for %d run(s) that another process makes: %s", len(ready), names)
+                names = ", ".join(call.folder for call in begun[:4]) + ", ..." * (len(begun) > 4)
+                log.info("waiting for %d run(s) that another process makes: %s", len(begun), names)
                 logged_at = time.monotonic()
             time.sleep(WAIT_S)
     return {folder: error for folder, error in failed.items() if folder in calls}
+
+
+class _Ready:
+    """Which of the calls that wait can be run, each told of once.
+
+    Args:
+        waiting: those that wait, by folder; whoever runs them takes out what is done.
+        failed: errors of what they may start from, by folder.
+        together: whether what scores a model can be made in the job of that model.
+    """
+
+    def __init__(
+        self, waiting: Mapping[str, StageCall], failed: Mapping[str, str], *, together: bool
+    ) -> None:
+        self._waiting, self._failed, self._together = waiting, failed, together
+        self._untold = {folder: parent_of(call) for folder, call in waiting.items()}
+
+    def calls(self) -> list[StageCall]:
+        """Those not told of before; with a model comes what scores it, if they can be one job."""
+        told = set[str]()
+        for folder, parent in self._untold.items():
+            if parent in told:
+                stands = self._together and self._waiting[folder].stage == "evaluate"
+            else:
+                stands = parent not in self._waiting and parent not in self._failed
+            if stands:
+                told.add(folder)
+        for folder in told:
+            del self._untold[folder]
+        return [call for folder, call in self._waiting.items() if folder in told]
 
 
 def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
@@ -133,14 +166,37 @@ def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 
 
 def attempt_together(job: Job, threads: int) -> list[Exception | None]:
-    """Run the calls of a job in a worker; gives what has ended each, in their order."""
+    """Run the calls of a job in a worker; gives what has ended each, in their order.
+
+    What scores a model is not tried where that does not stand: it is busy, as far as this goes.
+    """
     import torch  # noqa: PLC0415 (as above)
 
     torch.set_num_threads(threads)
-    ended = STAGES[job[0].stage].start_together([call.settings for call in job])
+    ended: dict[str, Exception | None] = {}
+    for group in _alike(job).values():
+        lost = [call for call in group if ended.get(parent_of(call) or "") is not None]
+        ended |= {call.folder: RunBusyError(f"{call.folder}: no model to score") for call in lost}
+        run = [call for call in group if call.folder not in ended]
+        if run:
+            ended |= zip((call.folder for call in run), run_alike(run), strict=True)
+    return [ended[call.folder] for call in job]
+
+
+def run_alike(calls: Sequence[StageCall]) -> list[Exception | None]:
+    """Run calls that are alike; gives what has ended each. None of them ends calls of others."""
+    stage = STAGES[calls[0].stage]
+    try:
+        if len(calls) > 1:
+            ended = stage.start_together([call.settings for call in calls])
+        else:
+            stage.start(calls[0].settings)
+            ended = [None]
+    except Exception as error:
+        ended = [error] * len(calls)
     return [
         None if error is None or _made_meanwhile(call) else error
-        for call, error in zip(job, ended, strict=True)
+        for call, error in zip(calls, ended, strict=True)
     ]
 
 
@@ -158,19 +214,36 @@ _JOBS_A_WORKER = 2
 def jobs_for(calls: Sequence[StageCall], n_workers: int) -> list[Job]:
     """Calls that share their work laid together, in the order of each job's first call.
 
-    As many jobs as keep all workers at work: what is laid together is done by one of them.
+    As many jobs as keep all workers at work: what is laid together is done by one of them. A model
+    that is among the calls has what scores it in its own job, after it.
     """
+    folders = {call.folder for call in calls}
+    scores: dict[str, list[StageCall]] = {}
+    for call in calls:
+        model = parent_of(call)
+        if call.stage == "evaluate" and model in folders:
+            scores.setdefault(model or "", []).append(call)
+    later = {call.folder for several in scores.values() for call in several}
+    first = [call for call in calls if call.folder not in later]
+    n_jobs = 1 if n_workers == 1 else n_workers * _JOBS_A_WORKER
+    most = max(1, len(first) // n_jobs)
+    jobs = []
+    for group in _alike(first).values():
+        n_parts = -(-len(group) // most)
+        for index in range(n_parts):
+            part = group[index::n_parts]
+            jobs.append((*part, *(one for call in part for one in scores.get(call.folder, ()))))
+    return jobs
+
+
+def _alike(calls: Sequence[StageCall]) -> dict[str, list[StageCall]]:
+    """Calls that share their work, by what they have in common; others by themselves."""
     alike: dict[str, list[StageCall]] = {}
     for call in calls:
         common = STAGES[call.stage].common(call.settings)
-        alike.setdefault(call.folder if common is None else common, []).append(call)
-    n_jobs = 1 if n_workers == 1 else n_workers * _JOBS_A_WORKER
-    most = max(1, len(calls) // n_jobs)
-    jobs = []
-    for group in alike.values():
-        n_parts = -(-len(group) // most)
-        jobs += [tuple(group[index::n_parts]) for index in range(n_parts)]
-    return jobs
+        key = call.folder if common is None else f"{call.stage} {common}"
+        alike.setdefault(key, []).append(call)
+    return alike
 
 
 TOGETHER = Together(jobs_for, attempt_together)
@@ -182,23 +255,34 @@ def parent_of(call: StageCall) -> str | None:
     return parent.name if parent is not None else None
 
 
-def _distinct_calls(rows: Sequence[GridRow]) -> dict[str, StageCall]:
-    """Every distinct call by its folder, those that others start from first.
+def calls_in_order(rows: Sequence[GridRow]) -> dict[str, StageCall]:
+    """Every distinct call by its folder, in the order in which they are run where nothing waits.
 
-    They come first since they are the longest too, and the others fill the gaps.
+    One seed after the other, and of a seed what takes little before what takes much, so that a
+    study which is interrupted has all of its first seeds, or the most of them. What a call starts
+    from comes before it.
     """
-    parents = {parent_of(call) for row in rows for call in row.calls}
-    calls = {(depth, call.folder): call for row in rows for depth, call in enumerate(row.calls)}
-    in_order = sorted(calls, key=lambda key: (key[0], key[1] not in parents, key[1]))
-    return {folder: calls[depth, folder] for depth, folder in in_order}
+    keys: dict[str, tuple[int, int, int]] = {}
+    calls = {}
+    for row in rows:
+        work = max(map(_work, row.calls))
+        for depth, call in enumerate(row.calls):
+            calls[call.folder] = call
+            key = (row.seed, work, depth)
+            keys[call.folder] = min(key, keys.get(call.folder, key))
+    return {folder: calls[folder] for folder in sorted(calls, key=keys.__getitem__)}
 
 
-def _scoring_calls(
-    evaluations: Sequence[Evaluation], failures: Mapping[str, str]
-) -> dict[str, StageCall]:
-    """The calls, by folder, that score models which did not fail."""
-    scorable = (one.call for one in evaluations if one.row.model.name not in failures)
-    return {call.folder: call for call in scorable}
+def _work(call: StageCall) -> int:
+    """How much a call does beside training a head on the patients' features: the more, the higher.
+
+    1: the features of a synthetic set too; 2: a network, trained on the patients; 3: pretraining.
+    """
+    if call.stage == "pretrain":
+        return 3
+    if call.setting("network") is not None:
+        return 2
+    return int(call.setting("synthetic") is not None)
 
 
 def _log_finished(runs: Sequence[Path]) -> None:

@@ -89,7 +89,9 @@ def test_a_missing_slice_is_refused_or_made_up(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "one", values)
     del paths[5]
     form = VolumeForm(depth=12, window=(-1000, 1000))
-    with pytest.raises(InputError, match=r"gaps of 4, 8 mm .*one is missing.*volumes\.gaps: resample"):
+    with pytest.raises(
+        InputError, match=r"gaps of 4, 8 mm .*one is missing.*volumes\.gaps: resample"
+    ):
         formed(read_series(paths), form, 8)
     made_up = formed(read_series(paths), form.model_copy(update={"gaps": "resample"}), 8)
     whole = formed(read_series(write_series(tmp_path / "two", values)), form, 8)

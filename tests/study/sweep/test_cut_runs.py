@@ -1,6 +1,6 @@
 """Runs and evaluations that are cut, deleted or made twice cost a study themselves alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,21 @@ def test_a_run_that_was_cut_is_named_and_the_rest_stand(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     study = study_settings(values, epsilons=["none"])
-    evaluate_models = sweep.evaluate_models
+    run_alike, cut = sweep.run_alike, list[Path]()
 
-    def cut_first(*arguments: Any) -> dict[str, str]:
-        first, *_ = sorted((study.out / "runs").iterdir())
-        damage(first)
-        return evaluate_models(*arguments)
+    def cut_first(calls: Sequence[StageCall]) -> list[Exception | None]:
+        if calls[0].stage == "evaluate" and not cut:
+            cut.append(calls[0].setting("run"))
+            damage(cut[0])
+        return run_alike(calls)
 
-    monkeypatch.setattr(sweep, "evaluate_models", cut_first)
+    monkeypatch.setattr(sweep, "run_alike", cut_first)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 1 of 2 models stand"):
         run_study(study)
-    monkeypatch.setattr(sweep, "evaluate_models", evaluate_models)
+    monkeypatch.setattr(sweep, "run_alike", run_alike)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 1 of 2 models stand"):
         run_study(study)
-    run, *_ = sorted((study.out / "runs").iterdir())
+    (run,) = cut
     (error,) = [row.error for row in read_results(study.out / "results.csv") if row.error]
     assert "delete" in error or "make the run again" in error
     assert str(study.out) not in error

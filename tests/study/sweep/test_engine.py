@@ -246,3 +246,14 @@ def test_of_a_job_that_kills_its_worker_the_call_that_does_fails_alone(tmp_path:
     tried = [path.name.split()[0] for path in tmp_path.iterdir()]
     assert tried.count("0-1-2-3") == 2
     assert tried.count("2") == 1
+
+
+def test_calls_that_others_make_room_for_are_run_too() -> None:
+    def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
+        return call.folder, None
+
+    known = calls(6)
+    later = known[4:]
+    with opened_engine(EngineSettings(workers=2)) as engine:
+        found = engine.outcomes(attempt, known[:4], more=lambda: [later.pop()] if later else [])
+        assert {one.folder for one in found} == {call.folder for call in known}

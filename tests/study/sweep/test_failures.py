@@ -24,6 +24,7 @@ def test_a_shard_whose_runs_fail_says_so(
         return call.folder, "no luck at /srv/clinic/data"
 
     monkeypatch.setattr(sweep, "attempt", failing)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     told = (
         r"(?s)shard 1/2: 0 of its 2 models stand, 0 of all 4.*again what failed:.*no luck at data"
     )
@@ -44,6 +45,7 @@ def failing_on(
         return attempt(call, threads)
 
     monkeypatch.setattr(sweep, "attempt", trying)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     return attempt
 
 

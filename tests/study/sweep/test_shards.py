@@ -217,6 +217,7 @@ def test_a_shard_that_is_told_to_stop_stops_as_with_ctrl_c(
             run_study(study)
 
     monkeypatch.setattr(sweep, "attempt", napping)
+    monkeypatch.setattr(sweep, "TOGETHER", None)  # each by that attempt
     child = in_child(stopped)
     wait_for(at_work.exists)
     os.kill(child, signal.SIGTERM)
