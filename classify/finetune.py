@@ -162,10 +162,10 @@ def _train_network(
     team: Team,
 ) -> tuple[Classifier, Release]:
     """The classifier with its network, or the end of it, and head trained, and what was spent."""
-    team.gather()
+    team.announce()
     setup = set_up_network(settings, network, plan.dataset)
     network = network.at(plan.stage_epsilon)
-    team.meet(_same_for_all_ranks(settings, setup))
+    team.refuse_different(_same_for_all_ranks(settings, setup))
     if plan.mechanism is None:
         plan.record(Ledger(run.ledger_path))
         spent = plan.release
@@ -202,10 +202,10 @@ def _train_network(
 def _follow(settings: FinetuneSettings, dataset: Dataset, team: Team) -> None:
     """Compute gradients for the process that leads, while there is anything to train."""
     assert settings.network is not None  # heads have no team
-    if not team.awaited():
+    if not team.is_announced():
         return
     setup = set_up_network(settings, settings.network, dataset)
-    team.meet(_same_for_all_ranks(settings, setup))
+    team.refuse_different(_same_for_all_ranks(settings, setup))
     follow(
         setup.trained,
         setup.examples,

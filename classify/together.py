@@ -28,27 +28,27 @@ from synthdp.runs.folder import Run, open_run
 from synthdp.storage.files import closed_to_others
 
 #: What ends one run, and leaves the others at work.
-_ITS_OWN = (InputError, RunError, OSError)
+_ENDS_ONE_RUN = (InputError, RunError, OSError)
 
 
 @dataclass(frozen=True)
-class _Open:
-    """A run that is open: its place among all, and what closes it."""
+class _OpenRun:
+    """A run that is open: its index among all, and what closes it."""
 
-    place: int
+    index: int
     settings: FinetuneSettings
     plan: PrivacyPlan
     run: Run
     closing: ExitStack
 
 
-class _Runs:
-    """The runs of a group that are open, and what has ended others, by their places."""
+class _RunsTogether:
+    """The runs of a group that are open, and what has ended others, by their index."""
 
     def __init__(self, all_settings: Sequence[FinetuneSettings]) -> None:
         self.ended: dict[int, Exception] = {}
         self._all = all_settings
-        self.open: list[_Open] = []
+        self.open: list[_OpenRun] = []
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -56,37 +56,38 @@ class _Runs:
         # Runs may be closed in another order than they were opened: what each puts back, such as
         # who takes a signal, has to be what stands here.
         with closed_to_others(), handled((SIGTERM,), interrupt), ExitStack() as everything:
-            for place, settings in enumerate(self._all):
+            for index, settings in enumerate(self._all):
                 closing = everything.enter_context(ExitStack())
                 try:
                     plan, _ = planned_finetune(settings)
                     run = closing.enter_context(open_run(settings.out, "finetune", settings))
-                except _ITS_OWN as error:
-                    self.ended[place] = error
+                except _ENDS_ONE_RUN as error:
+                    self.ended[index] = error
                     continue
                 if run.finished:
                     closing.close()
                 else:
                     plan = plan.with_release_id(run.release_id)
-                    self.open.append(_Open(place, settings, plan, run, closing))
+                    self.open.append(_OpenRun(index, settings, plan, run, closing))
             yield
 
-    def each(self) -> list[_Open]:
+    def still_open(self) -> list[_OpenRun]:
         """Those that are still open."""
-        return [one for one in self.open if one.place not in self.ended]
+        return [one for one in self.open if one.index not in self.ended]
 
-    def end(self, one: _Open, error: Exception) -> None:
+    def end_with(self, one: _OpenRun, error: Exception) -> None:
         """Close a run that an error of its own has ended."""
-        self.ended[one.place] = error
+        self.ended[one.index] = error
+        # as if the error had left the run's own `with` block: its folder says that it failed
         one.closing.__exit__(type(error), error, error.__traceback__)
 
     @contextmanager
-    def ends(self, one: _Open) -> Iterator[None]:
-        """What is raised inside ends this run alone."""
+    def alone(self, one: _OpenRun) -> Iterator[None]:
+        """For work on one run: an error of its own ends it, and the others go on."""
         try:
             yield
-        except _ITS_OWN as error:
-            self.end(one, error)
+        except _ENDS_ONE_RUN as error:
+            self.end_with(one, error)
 
 
 def run_finetunes(all_settings: Sequence[FinetuneSettings]) -> list[Exception | None]:
@@ -98,27 +99,27 @@ def run_finetunes(all_settings: Sequence[FinetuneSettings]) -> list[Exception | 
     Guarantee: of each run that of `classify.finetune.run_finetune`.
     """
     assert len({finetunes_alike(settings) for settings in all_settings}) == 1
-    runs = _Runs(all_settings)
+    runs = _RunsTogether(all_settings)
     with runs.opened():
-        if runs.each():
+        if runs.still_open():
             try:
-                first = runs.each()[0]
+                first = runs.still_open()[0]
                 setup = set_up_head(first.settings, first.plan.dataset)
-            except _ITS_OWN as error:  # of what all of them stand on
-                for one in runs.each():
-                    runs.end(one, error)
+            except _ENDS_ONE_RUN as error:  # in what all of them share
+                for one in runs.still_open():
+                    runs.end_with(one, error)
             else:
                 train = _train_private if first.settings.privacy.protects else _train_plain
                 train(runs, setup)
-    return [runs.ended.get(place) for place in range(len(all_settings))]
+    return [runs.ended.get(index) for index in range(len(all_settings))]
 
 
-def _train_private(runs: _Runs, setup: HeadSetup) -> None:
+def _train_private(runs: _RunsTogether, setup: HeadSetup) -> None:
     """Train and finish what can be; the record of each release is on the disk before any step."""
-    heads: list[tuple[_Open, PrivateHead]] = []
-    fingerprint = keyed_digest(runs.each()[0].plan.dataset, setup.rows)
-    for one in runs.each():
-        with runs.ends(one):
+    heads: list[tuple[_OpenRun, PrivateHead]] = []
+    fingerprint = keyed_digest(runs.still_open()[0].plan.dataset, setup.rows)
+    for one in runs.still_open():
+        with runs.alone(one):
             head = private_head(one.settings, one.run, one.plan, setup, fingerprint)
             heads.append((one, head))
     if not heads:
@@ -126,16 +127,18 @@ def _train_private(runs: _Runs, setup: HeadSetup) -> None:
     trained = train_private_heads([head for _, head in heads], setup.examples, public=setup.public)
     for (one, head), weights in zip(heads, trained, strict=True):
         if isinstance(weights, Tensor):
-            with runs.ends(one):
+            with runs.alone(one):
                 _finish(one, setup, weights, head.ledger.close())
         else:
-            runs.end(one, weights)
+            runs.end_with(one, weights)
 
 
-def _train_plain(runs: _Runs, setup: HeadSetup) -> None:
-    known: dict[HeadRecipe, Tensor] = {}  # without noise no two of one recipe differ
-    for one in runs.each():
-        with runs.ends(one):
+def _train_plain(runs: _RunsTogether, setup: HeadSetup) -> None:
+    """Train and finish the heads that promise nothing."""
+    # without noise two heads of one recipe are the same, whatever their epsilon and seed
+    known: dict[HeadRecipe, Tensor] = {}
+    for one in runs.still_open():
+        with runs.alone(one):
             one.plan.record(Ledger(one.run.ledger_path))
             recipe = head_recipe(one.settings.head, one.plan.stage_epsilon)
             if recipe not in known:
@@ -144,7 +147,7 @@ def _train_plain(runs: _Runs, setup: HeadSetup) -> None:
             _finish(one, setup, known[recipe], one.plan.release)
 
 
-def _finish(one: _Open, setup: HeadSetup, weights: Tensor, spent: Release) -> None:
+def _finish(one: _OpenRun, setup: HeadSetup, weights: Tensor, spent: Release) -> None:
     classifier = setup.classifier_of(weights, one.settings.head)
     finish_finetune(one.settings, one.run, one.plan, _of_seed(classifier, one.settings), spent)
     one.closing.close()

@@ -62,10 +62,10 @@ def train(out: Path, patients: int, steps: int) -> None:
     recipe = NetworkSettings(trainable_blocks="all", steps=steps, sampling_rate=1.0, lr=0.01)
     with joined_team(own_rank()) as team:
         if not team.rank.leads:
-            team.awaited()
+            team.is_announced()
             follow(network, examples, recipe, team=team, private=True)
             return
-        team.gather()
+        team.announce()
         mechanism = Mechanism(noise_multiplier=1.0, steps=steps, normaliser=patients)
         release = Release(id="0" * 16, stage="b", data="b", mu=mechanism.mu, mechanism=mechanism)
         with tempfile.TemporaryDirectory() as folder:

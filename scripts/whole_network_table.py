@@ -39,14 +39,14 @@ def figure(study: Path, cell: Cell) -> str:
 def rows_of(study: Path, epsilons: Sequence[float | None]) -> list[str]:
     """A study's rows of the table."""
     results = study_results(ReportSettings(study=study), read_results(study / RESULTS_FILE))
-    found = {(cell.strategy, cell.epsilon): cell for cell in results.cells}
+    cells = {(cell.strategy, cell.epsilon): cell for cell in results.cells}
     return [
         " | ".join(
             [
                 f"| {study.name}",
                 f"`{strategy}`",
                 *(
-                    figure(study, found[strategy, epsilon]) if (strategy, epsilon) in found else ""
+                    figure(study, cells[strategy, epsilon]) if (strategy, epsilon) in cells else ""
                     for epsilon in epsilons
                 ),
             ]

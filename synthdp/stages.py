@@ -96,16 +96,18 @@ class Stage:
 
         assert self.together is not None  # they have something in common
         ended: list[Exception | None] = [None] * len(several)
-        for place, settings in enumerate(several):
+        for index, settings in enumerate(several):
             try:
                 refuse_missing_inputs(self._name, settings)
             except InputError as error:
-                ended[place] = error
-        started = [place for place, error in enumerate(ended) if error is None]
+                ended[index] = error
+        started = [index for index, error in enumerate(ended) if error is None]
         with stage(self._name or self.run):
-            found = _named(self.together)([several[place] for place in started]) if started else []
-        for place, problem in zip(started, found, strict=True):
-            ended[place] = problem
+            endings = (
+                _named(self.together)([several[index] for index in started]) if started else []
+            )
+        for index, ending in zip(started, endings, strict=True):
+            ended[index] = ending
         return ended
 
 

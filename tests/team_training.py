@@ -116,8 +116,8 @@ def main(words: Sequence[str]) -> None:
         if not team.rank.leads:
             mortal = _Mortal(team, dies_in)
             for private in (True, False):
-                assert mortal.awaited()
-                mortal.meet(b"the same")
+                assert mortal.is_announced()
+                mortal.refuse_different(b"the same")
                 follow(Network(), made_examples(), RECIPE, team=mortal, private=private)
             return
         results = {}
@@ -125,8 +125,8 @@ def main(words: Sequence[str]) -> None:
             ("private", lambda: train_privately(folder, team)),
             ("plain", lambda: train_plainly(team)),
         ):
-            team.gather()
-            team.meet(b"the same")
+            team.announce()
+            team.refuse_different(b"the same")
             results[name] = train()
             team.dismiss()
         torch.save(results, folder / "weights.pt")

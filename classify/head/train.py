@@ -215,15 +215,15 @@ def train_private_heads(
     states, trainings = zip(*(head.training() for head in heads), strict=True)
 
     def take(at: Mapping[int, int]) -> None:
-        known = _public_means(public, {place: states[place].weights for place in at}, at)
-        for place, total in _sums(heads, examples, states, at):
-            head, state, step = heads[place], states[place], at[place]
+        known = _public_means(public, {index: states[index].weights for index in at}, at)
+        for index, total in _sums(heads, examples, states, at):
+            head, state, step = heads[index], states[index], at[index]
             released = noisy_mean(total, head.mechanism, head.noise_source, step)
             head.observe(step, state.weights, released)
-            _descend(state, _mixed(released, public, known.get(place)), step, head.recipe)
+            _descend(state, _mixed(released, public, known.get(index)), step, head.recipe)
 
     ended = run_steps_together(trainings, take, what="training the head")
-    return [ended.get(place) or _finished(state) for place, state in enumerate(states)]
+    return [ended.get(index) or _finished(state) for index, state in enumerate(states)]
 
 
 def _sums(
@@ -232,28 +232,28 @@ def _sums(
     states: Sequence["_State"],
     at: Mapping[int, int],
 ) -> Iterator[tuple[int, Tensor]]:
-    """The clipped sum of each head that takes a step, by its place."""
+    """The clipped sum of each head that takes a step, by its index."""
     together: dict[tuple[float, torch.Size], list[int]] = {}
-    for place, step in at.items():
-        mechanism, weights = heads[place].mechanism, states[place].weights
+    for index, step in at.items():
+        mechanism, weights = heads[index].mechanism, states[index].weights
         if mechanism.sampling_rate == 1 and len(at) > 1:
-            together.setdefault((mechanism.clip_norm, weights.shape), []).append(place)
+            together.setdefault((mechanism.clip_norm, weights.shape), []).append(index)
         else:
-            drawn = _drawn(examples, mechanism, heads[place].noise_source, step)
-            yield place, private_sum(weights, drawn, mechanism.clip_norm)
-    for (clip_norm, _), places in together.items():
-        totals = private_sums([states[place].weights for place in places], examples, clip_norm)
-        yield from zip(places, totals, strict=True)
+            drawn = _drawn(examples, mechanism, heads[index].noise_source, step)
+            yield index, private_sum(weights, drawn, mechanism.clip_norm)
+    for (clip_norm, _), indices in together.items():
+        totals = private_sums([states[index].weights for index in indices], examples, clip_norm)
+        yield from zip(indices, totals, strict=True)
 
 
 def _public_means(
     public: PublicExamples | None, weights: Mapping[int, Tensor], at: Mapping[int, int]
 ) -> dict[int, Tensor]:
-    """The mean gradient of public images for each head that takes a step, by its place."""
+    """The mean gradient of public images for each head that takes a step, by its index."""
     if public is None:
         return {}
     if len(weights) == 1 or public.sampling_rate < 1:
-        return {place: public.mean(one, at[place]) for place, one in weights.items()}
+        return {index: public.mean(one, at[index]) for index, one in weights.items()}
     return dict(zip(weights, public.means([*weights.values()]), strict=True))
 
 

@@ -60,10 +60,12 @@ class Descent:
             self.weights = self.weights + self._units * self._moved.data
         if step >= math.floor(recipe.average_from * recipe.steps):
             self._averaged += 1
-            older = float(self._averaged)  # how many times the new one they count, and it
+            # the mean of n iterates moves by 1/n of the way to the newest, the exponential one by
+            # 1 - decay of it, after it has begun with the first
+            divisor = float(self._averaged)
             if recipe.average_decay is not None and self._averaged > 1:
-                older = 1 / (1 - recipe.average_decay)
-            self._average = self._average + (self.weights - self._average) / older
+                divisor = 1 / (1 - recipe.average_decay)
+            self._average = self._average + (self.weights - self._average) / divisor
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ class Views:
 
 def all_views(examples: Examples, drawn: Tensor) -> Views:
     """All views of all images of the patients `drawn`, (U,) int64, ascending."""
-    order = torch.argsort(examples.units, stable=True)
+    order = torch.argsort(examples.units, stable=True)  # a patient's images one after another
     images = order[torch.isin(examples.units[order], drawn)]
     n_views = examples.n_views
     patients = torch.searchsorted(drawn, examples.units[images])
@@ -155,6 +155,8 @@ def weighted_loss(
     inputs.requires_grad_(towards_inputs)
     targets = examples.targets[images].to(device)
     known = ~torch.isnan(targets)
+    # an unknown label is left out by `where`, before the loss and after it: 0 * nan would be nan,
+    # in the gradient too
     filled = torch.where(known, targets, torch.zeros_like(targets))
     weights = examples.positive_weights
     losses = F.binary_cross_entropy_with_logits(
@@ -220,6 +222,7 @@ class PatientGradients:
         self._try_on_noise(examples, views)
         weights = _versions(self._module.named_parameters())
         with self._kernels():
+            # one patient at a time: nobody's bits may hang on who else is sampled
             for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
                 clipped.add(self._mean_gradient(examples, views, patient, batch))
         buffers = _versions(self._module.named_buffers())
@@ -256,6 +259,7 @@ class PatientGradients:
         """The mean over a patient's views of their gradients, a part for each parameter."""
         starts = range(patient.start, patient.stop, batch)
         parts = [slice(start, min(start + batch, patient.stop)) for start in starts]
+        # each view's loss counts its share, so that the parts add up to the patient's mean
         if self._hooked is None:
             losses = (
                 weighted_loss(

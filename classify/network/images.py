@@ -22,12 +22,12 @@ from synthdp.data.views.augmentation import Augmentation
 
 
 class Images(Protocol):
-    """Images at hand by their places, such as `synthdp.data.packed.PackedImages`."""
+    """Images at hand by their indices, such as `synthdp.data.packed.PackedImages`."""
 
     def __len__(self) -> int: ...
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Those at some places, (n, 1, S, S) float32 in [-1, 1]; volumes (n, D, S, S)."""
+        """Those at some indices, (n, 1, S, S) float32 in [-1, 1]; volumes (n, D, S, S)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class ImageExamples:
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
         """Views of images, by the numbers of both, (R,) int64: as the source has them, or tokens.
 
-        Guarantee: each row is a function of that image, its place among its patient's own, the
+        Guarantee: each row is a function of that image, its position among its patient's own, the
         patient's tag, and public numbers.
         """
         pixels = self.source.images(images.numpy())
@@ -75,7 +75,7 @@ class ImageExamples:
             shown = np.empty_like(pixels)
             pairs = zip(images.tolist(), views.tolist(), strict=True)
             for row, (image, view) in enumerate(pairs):
-                name = self._name(image, view)
+                name = self._name(image, view)  # decides the draw, whoever stands in the batch
                 for index, plane in enumerate(pixels[row]):  # slices of a volume move together
                     shown[row, index] = self._random_views.view(plane, name)
             pixels = shown
@@ -131,7 +131,7 @@ def step_views(
 def _some_of_each(
     patients: Tensor, tags: Sequence[bytes], most: int, name: bytes
 ) -> NDArray[np.int64]:
-    """Places in `patients`, which is ordered, of `most` images of each, drawn by name and tag."""
+    """Indices into `patients`, which is ordered: `most` images of each, drawn by name and tag."""
     counts = np.bincount(patients.numpy(), minlength=len(tags))
     kept, start = [], 0
     for tag, count in zip(tags, counts.tolist(), strict=True):

@@ -32,12 +32,12 @@ _PATIENCE = timedelta(days=2)
 #: process keeps, by which it is measured again.
 _LEAST_S, _LEAST_SHARE = 1e-3, 0.05
 #: In place of a step's number: that there is none left, and that there is something to train.
-_NO_STEP, _GATHER = -1, -2
+_NO_STEP, _ANNOUNCED = -1, -2
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A step as the first process tells it: its number, who was sampled (U,), the weights (P,)."""
+    """A step as the first process sends it: its number, who was sampled (U,), the weights (P,)."""
 
     step: int
     drawn: Tensor
@@ -57,21 +57,21 @@ class Team:
         self._shares = torch.full((rank.count,), 1 / rank.count, dtype=torch.float64)
         self._begun = time.perf_counter()
 
-    def gather(self) -> None:
+    def announce(self) -> None:
         """Of the first process: tell the others that there is something to train."""
         if self.rank.count > 1:
-            with _company():
-                distributed.broadcast(torch.tensor([_GATHER, 0, 0]), src=0)
+            with _lost_process_named():
+                distributed.broadcast(torch.tensor([_ANNOUNCED, 0, 0]), src=0)
 
-    def awaited(self) -> bool:
+    def is_announced(self) -> bool:
         """Of the others: whether there is something to train; False where the run is finished."""
         head = torch.empty(3, dtype=torch.int64)
-        with _company():
+        with _lost_process_named():
             distributed.broadcast(head, src=0)
-        return int(head[0]) == _GATHER
+        return int(head[0]) == _ANNOUNCED
 
-    def meet(self, identity: bytes) -> None:
-        """Make sure that all are about to train the same, by the same kernels.
+    def refuse_different(self, identity: bytes) -> None:
+        """Refuse processes that are about to train something else, or by other kernels.
 
         Who computes a patient's gradient hangs on who else is sampled. So all processes must give
         the same bits for it, or it would hang on others too.
@@ -100,18 +100,18 @@ class Team:
         """Refuse, in these words, what is not the same in all processes."""
         own = torch.frombuffer(bytearray(sha256(content).digest()), dtype=torch.uint8)
         others = [torch.empty_like(own) for _ in range(self.rank.count)]
-        with _company():
+        with _lost_process_named():
             distributed.all_gather(others, own)
         if not all(torch.equal(one, own) for one in others):
             raise InputError(otherwise)
 
-    def tell(self, task: Task) -> None:
+    def send(self, task: Task) -> None:
         """Of the first process: begin a step with the others."""
         if self.rank.count == 1:
             return
-        self._in_step = True  # until all sums are added: nobody listens for a dismissal
+        self._in_step = True  # until all sums are added nobody listens for a dismissal
         head = torch.tensor([task.step, len(task.drawn), len(task.weights)])
-        with _company():
+        with _lost_process_named():
             for values in (head, task.drawn, task.weights.detach().cpu(), self._shares):
                 distributed.broadcast(values, src=0)
         self._begun = time.perf_counter()
@@ -119,7 +119,7 @@ class Team:
     def next_task(self) -> Task | None:
         """Of the others: the next step; None when there is none left."""
         head = torch.empty(3, dtype=torch.int64)
-        with _company():
+        with _lost_process_named():
             distributed.broadcast(head, src=0)
             step, n_drawn, n_weights = head.tolist()
             if step == _NO_STEP:
@@ -154,11 +154,11 @@ class Team:
             return
         if not sums[0].is_floating_point():  # floats would be rounded otherwise in each run
             self._balance(time.perf_counter() - self._begun)
-        with _company():
+        with _lost_process_named():
             for values in sums:
-                there = values.cpu()
-                distributed.reduce(there, dst=0)
-                values.copy_(there)
+                on_cpu = values.cpu()  # gloo adds there
+                distributed.reduce(on_cpu, dst=0)
+                values.copy_(on_cpu)
         self._in_step = False
 
     def _balance(self, seconds: float) -> None:
@@ -169,18 +169,18 @@ class Team:
         """
         own = torch.tensor([seconds], dtype=torch.float64)
         if not self.rank.leads:
-            with _company():
+            with _lost_process_named():
                 distributed.gather(own, dst=0)
             return
         of_all = [torch.empty_like(own) for _ in range(self.rank.count)]
-        with _company():
+        with _lost_process_named():
             distributed.gather(own, of_all, dst=0)
         self._shares = balanced_shares(self._shares, torch.cat(of_all))
 
     def dismiss(self) -> None:
         """Of the first process: tell the others that no step is left, if they listen for one."""
         if self.rank.count > 1 and self.rank.leads and not self._in_step:
-            with _company():
+            with _lost_process_named():
                 distributed.broadcast(torch.tensor([_NO_STEP, 0, 0]), src=0)
 
 
@@ -202,7 +202,7 @@ def joined_team(rank: Rank) -> Iterator[Team]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(rank.local)
-    with _company():
+    with _lost_process_named():
         # what is told is small beside the gradients' work, and gloo adds whole numbers exactly
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     team = Team(rank)
@@ -237,6 +237,7 @@ def _owners(patients: Tensor, shares: Tensor) -> Tensor:
     """Which process has each view, (R,), from the ordered patients of views."""
     if not len(patients):
         return patients
+    # by where the middle of a patient's views lies among all: so a patient's stay together
     _, of_each, sizes = torch.unique_consecutive(patients, return_inverse=True, return_counts=True)
     middles = (sizes.cumsum(0) - sizes / 2) / len(patients)
     owners: Tensor = torch.searchsorted(shares.cumsum(0)[:-1], middles)[of_each]
@@ -244,8 +245,8 @@ def _owners(patients: Tensor, shares: Tensor) -> Tensor:
 
 
 @contextmanager
-def _company() -> Iterator[None]:
-    """What torch raises when another process is gone, as an error of the run.
+def _lost_process_named() -> Iterator[None]:
+    """Around what waits for other processes: what torch raises when one is gone, as a run's error.
 
     Raises:
         RunError: that says so.

@@ -69,7 +69,7 @@ def train_network(
     steps = range(first_step, recipe.steps)
     for step in progress(steps, what="training the network", public_unit="steps"):
         drawn = sampled_units(sampling, examples.tags, noise_source, step)
-        team.tell(Task(step, drawn, descent.weights))
+        team.send(Task(step, drawn, descent.weights))
         total = _plain_sum(network, examples, team.own_part(shown(drawn, step)), recipe.batch)
         team.add_up([total])
         descent.take(total / normaliser, step)
@@ -127,8 +127,9 @@ def train_private_network(
     patient_gradients = gradients(network)
 
     def take(step: int) -> None:
+        # nobody may be drawn: the sum is then zeros, and the step noise alone
         drawn = sampled_units(mechanism, examples.tags, noise_source, step)
-        team.tell(Task(step, drawn, descent.weights))
+        team.send(Task(step, drawn, descent.weights))
         with NoiseAhead(noise_source, mechanism, len(descent.weights), step) as noise:
 
             def add_up(sums: Sequence[Tensor]) -> None:
@@ -144,7 +145,7 @@ def train_private_network(
             )
             released = noisy_mean(total, mechanism, noise, step)
         observe(step, descent.weights, released)
-        descent.take(released, step)
+        descent.take(released, step)  # from here on all is post-processing
         network.load_flat(descent.weights)
 
     def keep(step: int) -> None:

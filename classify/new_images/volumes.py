@@ -41,9 +41,9 @@ def find_volumes(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[
     files = source_volumes(contents)
     if files and files == list(slices_in(folder)):
         return (NewVolume(folder.resolve().name, VolumeFiles(folder, tuple(files))),)
-    found = volumes_of(contents, folder)
-    raise_problems(f"{folder.name}: nothing was scored", found.problems)
-    if not found.images:
+    listed = volumes_of(contents, folder)
+    raise_problems(f"{folder.name}: nothing was scored", listed.problems)
+    if not listed.images:
         raise InputError(
             f"{folder}: holds no volume, so there is nothing to score; name a folder of NIfTI "
             "files, of .npy or .npz files, or of folders with the DICOM slices of one series each"
@@ -53,7 +53,7 @@ def find_volumes(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[
             path.relative_to(folder).as_posix(),
             VolumeFiles(path, slices_in(path) if path.is_dir() else (path,)),
         )
-        for path in found.images
+        for path in listed.images
     )
 
 

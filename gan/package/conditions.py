@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from synthdp.config.settings import Settings
 from synthdp.errors import InputError
@@ -138,10 +133,10 @@ class Conditions(Settings):
         column = 0
         for block in self.blocks:
             for one in block:
-                for place, code in enumerate(one.codes, start=column):
-                    if place < len(self.findings) and code != UNKNOWN:
-                        known[place] += one.share
-                        having[place] += one.share * (code == FINDING_LEVELS)
+                for index, code in enumerate(one.codes, start=column):
+                    if index < len(self.findings) and code != UNKNOWN:
+                        known[index] += one.share
+                        having[index] += one.share * (code == FINDING_LEVELS)
             column += len(block[0].codes)
         return tuple(a / b if b else 0.0 for a, b in zip(having, known, strict=True))
 

@@ -97,10 +97,10 @@ def read_published(asked: FindingsTable, findings: Sequence[str]) -> PublishedTa
         labels, attributes = _of_collection(asked.collection, asked.table)
     else:
         labels, attributes = _of_columns(asked.table[0], findings)
-    if untold := [name for name in findings if name not in labels]:
-        told = ", ".join(sorted(labels)) or "none"
+    if lacking := [name for name in findings if name not in labels]:
+        has = ", ".join(sorted(labels)) or "none"
         raise InputError(
-            f"findings_table: the table says nothing of {', '.join(untold)} (it has: {told}); name "
+            f"findings_table: the table says nothing of {', '.join(lacking)} (it has: {has}); name "
             "another one, or give public shares in findings"
         )
     digests = " ".join(sha256_file(path) for path in asked.table)
@@ -117,8 +117,8 @@ def _of_collection(
 ) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
     read = read_collection(name, paths)
     labels = {
-        target: [_code(row.targets[place]) for row in read.rows]
-        for place, target in enumerate(read.targets)
+        target: [_code(row.targets[index]) for row in read.rows]
+        for index, target in enumerate(read.targets)
     }
     cells = {one: [row.attributes.get(one, "") for row in read.rows] for one in read.attributes}
     return labels, cells

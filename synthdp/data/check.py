@@ -152,14 +152,14 @@ def _leftovers(
     for number, leftover in beside_pixels.items():
         if leftover is not None:
             beside.setdefault(f"image: {leftover}", []).append(number)
-    found_in_cells: Iterable[tuple[str, list[int]]] = ()
+    in_cells: Iterable[tuple[str, list[int]]] = ()
     if info is None or info.kind == "real":
         known = (*FIXED_COLUMNS, *(info.targets if info is not None else ()))
         attributes = tuple(name for name in columns if name not in known)
-        found_in_cells = table_leftovers(records, attributes)
+        in_cells = table_leftovers(records, attributes)
     return [
         f"{_rows(rows, range(len(rows)))}: {words}" if rows else f"manifest.csv: {words}"
-        for words, rows in (*found_in_cells, *beside.items())
+        for words, rows in (*in_cells, *beside.items())
     ]
 
 

@@ -159,7 +159,7 @@ def _unit_words(statement: Statement) -> str:
             f"has epsilon {epsilon_text(statement.patient.epsilon)} at delta "
             f"{exactly(statement.delta)}."
         )
-    words += [f"A patient of {told}." for told in several_images_words(statement)]
+    words += [f"A patient of {of_number}." for of_number in several_images_words(statement)]
     if looked_at := statement.lineage.found_by_looking:
         words.append(
             f"WHO IS ONE PATIENT WAS FOUND BY LOOKING in {', '.join(looked_at)}, so that a unit "

@@ -26,13 +26,13 @@ def volumes_in(images: Path, *, asked: bool) -> list[Path] | None:
     contents = folder_contents(images)
     if not asked and not _all_volumes(contents):
         return None
-    found = list(volumes_of(contents, images).images)
-    if not found:
+    volumes = list(volumes_of(contents, images).images)
+    if not volumes:
         raise InputError(
             "--volumes: the folder holds none; name one with NIfTI files, .npy or .npz files, or a "
             "folder of DICOM slices for each"
         )
-    return found
+    return volumes
 
 
 def _all_volumes(contents: FolderContents) -> bool:

@@ -39,7 +39,7 @@ def sheet_rows(targets: Sequence[str], labels: Sequence[Sequence[float]]) -> dic
         return {name: _evenly(chosen, PER_CLASS) for name, chosen in groups.items()}
     without, having = (known == 0).all(axis=1), (known == 1).any(axis=1)
     groups = {NONE_SHOWN: without}
-    groups |= {name: known[:, place] == 1 for place, name in enumerate(targets)}
+    groups |= {name: known[:, index] == 1 for index, name in enumerate(targets)}
     groups |= {UNKNOWN_SHOWN: ~without & ~having}
     return {name: _evenly(chosen, PER_FINDING) for name, chosen in groups.items()}
 

@@ -172,7 +172,7 @@ def look_alikes(
             possible = bound.may_be_near(first, second)
             first, second = first[possible], second[possible]
         _compare(thumbnails, common, floors[0], groups=groups, first=first, second=second)
-    return groups.found()
+    return groups.of_several()
 
 
 def _same_pixels(
@@ -337,7 +337,7 @@ class _Groups:
         now[labels] = labels[np.unique(parts, return_index=True)[1]][parts]
         self._labels = now[self._labels]
 
-    def found(self) -> list[tuple[int, ...]]:
+    def of_several(self) -> list[tuple[int, ...]]:
         """The groups of two and more."""
         order = np.argsort(self._labels, kind="stable")
         starts = np.flatnonzero(np.diff(self._labels[order], prepend=-1))

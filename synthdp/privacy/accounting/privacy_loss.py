@@ -395,8 +395,8 @@ def _sampled_rate(loss: PrivacyLoss, false_alarms: float) -> float:
 
     def mu(distribution: PrivacyLossDistribution) -> float:
         """Falls with the rate, beyond 1 too, where a coarse grid says nothing yet."""
-        found = rate(distribution)
-        return min(mu_between(false_alarms, found), MAX_MU) + max(math.log(found), 0.0)
+        share = rate(distribution)
+        return min(mu_between(false_alarms, share), MAX_MU) + max(math.log(share), 0.0)
 
     return rate(composed(parts, _settled(parts, mu)[0]))
 

@@ -143,14 +143,14 @@ def members_of_one_model(
         generator: draws patients.
     """
 
-    def found(of_members: NDArray[np.float64], of_strangers: NDArray[np.float64]) -> list[float]:
+    def at_rates(of_members: NDArray[np.float64], of_strangers: NDArray[np.float64]) -> list[float]:
         values = np.concatenate([of_members, of_strangers])[None]
         members = np.arange(values.shape[1])[None] < len(of_members)
         return [members_found(values, members, rate) for rate in rates]
 
     again = np.array(
         [
-            found(generator.choice(inside, len(inside)), generator.choice(outside, len(outside)))
+            at_rates(generator.choice(inside, len(inside)), generator.choice(outside, len(outside)))
             for _ in range(_REDRAWS)
         ]
     )
@@ -165,5 +165,5 @@ def members_of_one_model(
             promised=promised.true_positive_rate(rate),
             people=rate * len(outside),
         )
-        for rate, share, low, high in zip(rates, found(inside, outside), *tails, strict=True)
+        for rate, share, low, high in zip(rates, at_rates(inside, outside), *tails, strict=True)
     ]

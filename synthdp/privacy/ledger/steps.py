@@ -109,11 +109,11 @@ def run_steps_together(
 
     Args:
         trainings: each with a ledger of its own.
-        take: runs a step of some of them: given its number by the training's place in the list.
+        take: runs a step of some of them: given its number by the training's index in the list.
         what: their name, where progress is shown.
 
     Returns:
-        By place, what ended a training whose state is ahead of its ledger, or that could not
+        By index, what ended a training whose state is ahead of its ledger, or that could not
         reserve or keep its steps; the others went on.
 
     Guarantee: of each training a step's number is handed to `take` once, ever, and only when it
@@ -129,26 +129,26 @@ def run_steps_together(
         deferred_stop() as stop_asked,
         counted(what, total=n_steps, public_unit="steps", begun=begun) as advance,
     ):
-        left = {place: one.steps(advance) for place, one in enumerate(trainings)}
+        left = {index: one.steps(advance) for index, one in enumerate(trainings)}
         while left:
             at = dict[int, int]()
-            for place, steps in list(left.items()):
+            for index, steps in list(left.items()):
                 try:
                     step = next(steps, None)
                 except (InputError, RunError) as error:
-                    ended[place], step = error, None
+                    ended[index], step = error, None
                 if step is None:
-                    del left[place]
+                    del left[index]
                 else:
-                    at[place] = step
+                    at[index] = step
             if not at:
                 break
             take(at)
             advance(len(at))
             if stop_asked():
-                for place, step in at.items():
-                    trainings[place].keep(step + 1)
-                    trainings[place].ledger.note_stop(step + 1)
+                for index, step in at.items():
+                    trainings[index].keep(step + 1)
+                    trainings[index].ledger.note_stop(step + 1)
                 raise KeyboardInterrupt
     return ended
 

@@ -79,15 +79,15 @@ def _geometric(uniform: NDArray[np.uint64], words: Words) -> NDArray[np.int64]:
     """From each word a number of at least v with the chance exp(-v)."""
     powers = _powers()
     reached = np.searchsorted(powers, uniform, side="right").astype(np.int64)
-    found = _POWERS - reached
+    numbers = _POWERS - reached
     # A word equal to the first bits of a power, or below all of them, does not tell.
     for index in np.flatnonzero((powers[reached - 1] == uniform) | (reached == 0)):
         number = _Uniform(int(uniform[index]), words)
-        value = int(found[index])
+        value = int(numbers[index])
         while number.below_exp(Fraction(value + 1)):
             value += 1
-        found[index] = value
-    return found
+        numbers[index] = value
+    return numbers
 
 
 @lru_cache(maxsize=1)

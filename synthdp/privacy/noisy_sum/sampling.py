@@ -33,6 +33,8 @@ def sampled_units(
     """
     if mechanism.sampling_rate == 1.0:
         return torch.arange(len(tags))
+    # the first bytes of a digest are a uniform number: a unit takes part where it is below the
+    # rate's share of 2^64
     below = int(mechanism.sampling_rate * 2 ** (8 * _BYTES)).to_bytes(_BYTES, "big")
     digest = _keyed(noise_source.key, f"sample {step} ".encode())
     indices = [index for index, tag in enumerate(tags) if digest(tag)[:_BYTES] < below]

@@ -208,8 +208,8 @@ class Engine:
                     batch_size=1,
                     pre_dispatch=handed_out if self.alive is None else size,
                 )
-                for found in parallel(tasks()):
-                    yield from found
+                for results in parallel(tasks()):
+                    yield from results
 
         return run() if self.alive is None else _watched(run, self.alive)
 

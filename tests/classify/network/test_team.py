@@ -154,10 +154,10 @@ def test_processes_that_train_or_compute_otherwise_are_refused(
 
     monkeypatch.setattr(team.distributed, "all_gather", of_two)
     if why is None:
-        Team(Rank(0, 2)).meet(b"same")
+        Team(Rank(0, 2)).refuse_different(b"same")
         return
     with pytest.raises(InputError, match=why):
-        Team(Rank(0, 2)).meet(b"same")
+        Team(Rank(0, 2)).refuse_different(b"same")
 
 
 def test_threads_are_part_of_how_a_process_computes() -> None:
