@@ -51,9 +51,10 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.identity import keyed_digest
 from synthdp.data.images import encode_png
+from synthdp.data.importing.declared import imported_statement
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.note import read_note
-from synthdp.data.importing.patches import imported_statement, run_patches
+from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.patients.links import read_links
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.patches import PatchesSettings

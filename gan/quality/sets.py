@@ -4,11 +4,9 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.settings.assess import AssessSettings, InceptionSettings
+from gan.quality.inception import inception_features, load_inception
+from gan.settings.assess import AssessSettings
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.looks.spectrum import binned_powers
 from synthdp.errors import InputError
@@ -25,8 +24,6 @@ from synthdp.machine.devices import has_bfloat16
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
-from synthdp.storage.files import sha256_file
-from synthdp.storage.torch_files import load_torch
 
 Array = NDArray[Any]
 Subject = Literal["synthetic", "baseline", "real"]
@@ -256,7 +253,7 @@ def _networks(settings: AssessSettings) -> Networks:
     }
     if settings.inception is None:
         return Networks(extractors)
-    return Networks(extractors, _load_inception(settings.inception), settings.inception.sha256)
+    return Networks(extractors, load_inception(settings.inception), settings.inception.sha256)
 
 
 # Measuring one set.
@@ -297,9 +294,7 @@ def _measure(
     )
     inception = None
     if networks.inception is not None:
-        inception = _inception_features(
-            networks.inception, dataset, rows, networks.inception_sha256
-        )
+        inception = inception_features(networks.inception, dataset, rows, networks.inception_sha256)
     columns = [dataset.info.targets.index(name) for name in targets]
     labels = np.array([[row.targets[column] for column in columns] for row in rows])
     by_space = _features(dataset, rows, networks, thumbnails, copies=copies)
@@ -427,69 +422,3 @@ def _repeats(thumbnails: Array, labels: Array) -> tuple[int, int]:
         has = [np.bincount(picture_of[of_target == one], minlength=count) > 0 for one in (0, 1)]
         conflicts |= has[0] & has[1]
     return len(labels) - count, int(conflicts.sum())
-
-
-# The network that FID is named after. The class is pytorch-fid's, so that the figure is the one
-# that others report; its download and its Frechet function are not used.
-
-#: Where pytorch-fid looks for what fetches its weights.
-_LOADER = "load_state_dict_from_url"
-
-
-def _load_inception(settings: InceptionSettings) -> Any:
-    """Build pytorch-fid's InceptionV3, up to its last pooling, with the weights of the file."""
-    if not settings.weights.is_file():
-        raise InputError(
-            "inception.weights: there is no such file; name pytorch-fid's "
-            "pt_inception-2015-12-05-6726825d.pth, or leave inception out"
-        )
-    if (sha256 := sha256_file(settings.weights)) != settings.sha256:
-        raise InputError(
-            f"inception.weights: the file's SHA-256 is {sha256}, not {settings.sha256}; name the "
-            "file that you mean"
-        )
-    state = load_torch(settings.weights, what="inception.weights")
-    from pytorch_fid import inception  # noqa: PLC0415 (slow to import, seldom wanted)
-
-    try:
-        with _without_download(inception, state):
-            return inception.InceptionV3().eval()
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(
-            "inception.weights: not the weights of pytorch-fid's Inception; name its "
-            "pt_inception-2015-12-05-6726825d.pth"
-        ) from error
-
-
-@contextmanager
-def _without_download(inception: ModuleType, state: Any) -> Iterator[None]:
-    """Give pytorch-fid these weights where it would download its own."""
-    fetches = getattr(inception, _LOADER)
-    setattr(inception, _LOADER, lambda *_, **__: state)
-    try:
-        yield
-    finally:
-        setattr(inception, _LOADER, fetches)
-
-
-def _inception_features(network: Any, dataset: Dataset, rows: list[Row], sha256: str) -> Array:
-    """Pooled features (N, 2048) float32 of grey images, from the data set's cache where known.
-
-    The class itself resamples to 299 px; it is fed three equal channels in [0, 1].
-    """
-
-    def compute(images: Array) -> Array:
-        with torch.inference_mode():
-            grey: Tensor = (torch.from_numpy(images) + 1) / 2
-            features: Array = network(grey.expand(-1, 3, -1, -1))[0].flatten(1).numpy()
-        return features
-
-    return cached_features(
-        dataset,
-        rows,
-        extractor_id=f"pytorch-fid inception {sha256}",
-        size_px=dataset.info.size_px,
-        compute=compute,
-        batch=16,
-        what="Inception features",
-    )

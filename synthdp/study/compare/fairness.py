@@ -76,7 +76,7 @@ def _rows_on_one_split(
     for one in progress(in_order, what="fairness", public_unit="cells"):
         cell = one.cell
         key, judged = cell.key._replace(epsilon=None), list(judgements(one.images(), panel))
-        found: list[FairnessFigure] = []
+        of_cell: list[FairnessFigure] = []
         for judgement in judged:
             recipe = key, judgement.attribute, judgement.target
             without = None
@@ -86,13 +86,13 @@ def _rows_on_one_split(
                 without = free.get(recipe)
                 at_epsilon = differences_from_others(judgement, "accuracy")
                 accuracies.setdefault(recipe, {})[cell.epsilon] = at_epsilon
-            found += figures(judgement, without_privacy=without)
+            of_cell += figures(judgement, without_privacy=without)
         if cell.epsilon is None:
             all_images[key] = wholes(judged)
-            found += finding_correlations(wholes(judged))
+            of_cell += finding_correlations(wholes(judged))
         else:
-            found += finding_correlations(wholes(judged), all_images.get(key))
-        for figure in found:
+            of_cell += finding_correlations(wholes(judged), all_images.get(key))
+        for figure in of_cell:
             row = FairnessRow.model_validate({**cell.columns, **figure.model_dump()})
             rows.setdefault((key, figure.attribute, figure.target), []).append(row)
     for recipe, of_recipe in rows.items():

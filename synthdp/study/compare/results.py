@@ -100,6 +100,11 @@ def rounded_rows(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
+def six_digits(value: float) -> float | None:
+    """A figure as `comparisons.csv` and `thresholds.csv` hold it; None where it is nan."""
+    return None if math.isnan(value) else float(f"{value:.6g}")
+
+
 # Which models a row is about.
 
 

@@ -15,10 +15,11 @@ from synthdp.config.settings import load_settings, validate_settings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png, fit_square
+from synthdp.data.importing.declared import imported_statement
 from synthdp.data.importing.folders.names import name_label
 from synthdp.data.importing.images import prepare
 from synthdp.data.importing.listing import list_patches
-from synthdp.data.importing.patches import imported_statement, run_patches
+from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.people.cohorts import cohort_of, cohort_rows

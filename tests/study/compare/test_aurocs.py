@@ -21,11 +21,10 @@ from synthdp.study.compare.aurocs import (
     compare_study,
     comparison_rows,
     read_comparisons,
-    share_columns,
-    threshold_rows,
     write_comparisons,
 )
 from synthdp.study.compare.results import ResultRow, write_results
+from synthdp.study.compare.thresholds import share_columns, threshold_rows
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import ComparePlan, FixedOn, StudySettings

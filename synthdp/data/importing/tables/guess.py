@@ -110,9 +110,9 @@ def guess(src: Path, table: Path | None = None) -> str:
 
 def known_collection(text: str) -> str:
     """The collection that a guess of this text has found."""
-    found = re.match(r"# This looks like (\S+):", text)
-    assert found is not None  # its mapping has no `src`
-    return found[1]
+    match = re.match(r"# This looks like (\S+):", text)
+    assert match is not None  # its mapping has no `src`
+    return match[1]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synthdp.evaluation.metrics import MACRO
-from synthdp.study.compare.aurocs import ComparisonRow, Comparisons, ThresholdRow
+from synthdp.study.compare.aurocs import ComparisonRow, Comparisons
+from synthdp.study.compare.thresholds import ThresholdRow
 
 
 @dataclass(frozen=True)
