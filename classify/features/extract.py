@@ -23,6 +23,7 @@ from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
+from synthdp.networks.readout import dihedral_views
 from synthdp.networks.volume_network import VolumeNetwork
 
 #: Random views are the same in every run; a training's own seed moves which of them it shows.
@@ -87,7 +88,7 @@ def backbone_features(
 
     Where some blocks are trained and one view is read, they run on the cached tokens of the frozen
     trunk; these pass through float16 whether or not they can be kept, so that scores don't depend
-    on it.
+    on it. Of several views features are those of the network in one piece (`_of_views`).
 
     Raises:
         InputError: when an image is unreadable.
@@ -98,6 +99,8 @@ def backbone_features(
     refuse_other_form(backbone.settings, dataset)
     if dataset.info.depth is not None:
         return _of_volumes(backbone, dataset, rows, finite=finite)
+    if backbone.cuts_tokens and backbone.settings.views > 1:
+        return _of_views(backbone, dataset, rows, finite=finite)
     if backbone.in_one_piece:
         values = cached_features(
             dataset,
@@ -126,6 +129,75 @@ def backbone_features(
         finite=finite,
     )
     return torch.from_numpy(values)
+
+
+#: Bytes of the tokens of all views, up to which they are kept for other networks on the trunk.
+_MOST_KEPT = 2**31
+
+
+def _of_views(backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool) -> Tensor:
+    """Features in several views by a network whose last blocks are trained, (N, D).
+
+    They are to the bit those of the network in one piece, and stand in the cache under its name.
+    Of few images the trunk's tokens are kept, in float32, which other networks on it share.
+    """
+    size_px, views = backbone.settings.size_px, backbone.settings.views
+    whole, top = on_arrays(backbone, backbone), on_arrays(backbone.top, backbone)
+
+    keeps = cache(lambda: _keeps_views(backbone, len(rows)))  # asked where they are computed
+
+    @cache  # read when they are needed, and then once
+    def tokens(view: int) -> NDArray[np.float32]:
+        return _tokens_of_view(backbone, dataset, rows, view, finite=finite)
+
+    def compute(begin: int, end: int) -> NDArray[Any]:
+        if not keeps():
+            return whole(load_images(dataset, rows[begin:end], size_px))
+        total = sum(top(tokens(view)[begin:end]) for view in range(views))
+        mean: NDArray[Any] = total / np.float32(views)
+        return mean
+
+    values = cached_array(
+        dataset,
+        rows,
+        name=f"{backbone.identity()} at {size_px} px",
+        dtype="float32",
+        compute=compute,
+        batch=BATCH,
+        what=f"features by {backbone.settings.name}",
+        finite=finite,
+    )
+    return torch.from_numpy(values)
+
+
+def _keeps_views(backbone: Backbone, n_images: int) -> bool:
+    """Whether the tokens of each view that features are the mean of are few enough to be kept."""
+    side = backbone.settings.size_px
+    device = next(backbone.network.parameters()).device
+    with torch.inference_mode():
+        tokens = backbone.trunk(torch.zeros(1, 1, side, side, device=device))
+    return n_images * backbone.settings.views * tokens.numel() * 4 <= _MOST_KEPT
+
+
+def _tokens_of_view(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], view: int, *, finite: bool
+) -> NDArray[np.float32]:
+    """What the trunk gives for one of the views that features are the mean of, (N, ...)."""
+    order = backbone.settings.view_order
+
+    def trunk(images: Tensor) -> Tensor:
+        return backbone.trunk([*dihedral_views(images, view + 1, order)][view])
+
+    return cached_features(
+        dataset,
+        rows,
+        extractor_id=f"{backbone.trunk_identity()} view {view + 1}",
+        size_px=backbone.settings.size_px,
+        compute=on_arrays(trunk, backbone),
+        batch=BATCH,
+        what=f"trunk tokens of view {view + 1}",
+        finite=finite,
+    )
 
 
 def volume_features(backbone: Backbone) -> OnArrays:
@@ -250,15 +322,23 @@ def _trunk_tokens(
 
     Every classifier with the same frozen trunk shares it.
     """
-    return cached_features(
+    size_px, trunk = backbone.settings.size_px, on_arrays(backbone.trunk, backbone)
+    shares = cache(lambda: backbone.settings.views > 1 and _keeps_views(backbone, len(rows)))
+
+    @cache  # what features in several views begin with, which is the image itself
+    def own() -> NDArray[np.float32]:
+        return _tokens_of_view(backbone, dataset, rows, 0, finite=finite)
+
+    return cached_array(
         dataset,
         rows,
-        extractor_id=backbone.trunk_identity(),
-        size_px=backbone.settings.size_px,
-        compute=on_arrays(backbone.trunk, backbone),
+        name=f"{backbone.trunk_identity()} at {size_px} px",
+        dtype="float16",
+        compute=lambda begin, end: (
+            own()[begin:end] if shares() else trunk(load_images(dataset, rows[begin:end], size_px))
+        ),
         batch=BATCH,
         what="trunk tokens",
-        dtype="float16",
         finite=finite,
     )
 

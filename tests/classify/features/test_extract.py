@@ -5,7 +5,14 @@ import pytest
 import torch
 from made_up import clinic_set
 
-from classify.features.extract import augmented_features, backbone_features, on_arrays, trunk_views
+from classify.features import extract
+from classify.features.extract import (
+    augmented_features,
+    backbone_features,
+    features_on_arrays,
+    on_arrays,
+    trunk_views,
+)
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import Backbone, TransformerBackbone, build_backbone
@@ -88,3 +95,49 @@ def test_tokens_of_views_are_cached(clinic: Dataset, monkeypatch: pytest.MonkeyP
     assert values.shape == (len(rows), 3, 5, 64)
     monkeypatch.setattr(TransformerBackbone, "trunk", None)
     np.testing.assert_array_equal(trunk_views(backbone, clinic, rows, 3), values)
+
+
+@pytest.mark.parametrize("order", [None, "turns"])
+def test_several_views_of_a_trained_end_are_those_in_one_piece_and_share_their_trunk(
+    clinic: Dataset, monkeypatch: pytest.MonkeyPatch, order: str | None
+) -> None:
+    settings = FeatureSettings(name="test_vit", size_px=32, views=2, view_order=order)
+    first, second = (build_backbone(settings, seed=0, trainable_blocks=2) for _ in range(2))
+    for parameter in second.trained_state().values():
+        parameter.mul_(1.1)
+    n_trunks = 0
+    trunk = type(first).trunk
+
+    def counted(self: Backbone, images: torch.Tensor) -> torch.Tensor:
+        nonlocal n_trunks
+        n_trunks += len(images) > 1
+        return trunk(self, images)
+
+    expected = [
+        features_on_arrays(one)(load_images(clinic, clinic.rows, 32)) for one in (first, second)
+    ]
+    monkeypatch.setattr(type(first), "trunk", counted)
+    found = backbone_features(first, clinic, clinic.rows)
+    assert n_trunks > 0
+    n_trunks = 0
+    assert torch.equal(
+        backbone_features(second, clinic, clinic.rows), torch.from_numpy(expected[1])
+    )
+    assert torch.equal(found, torch.from_numpy(expected[0]))
+    tokens = trunk_views(second, clinic, clinic.rows, 1)
+    assert n_trunks == 0, "what one network's trunk gave was computed again for another"
+    alone = settings.model_copy(update={"views": 1, "view_order": None})
+    again = build_backbone(alone, seed=0, trainable_blocks=2)
+    assert np.array_equal(tokens, trunk_views(again, clinic, clinic.rows, 1))
+
+
+def test_tokens_of_many_images_are_not_kept(
+    clinic: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FeatureSettings(name="test_vit", size_px=32, views=2)
+    network = build_backbone(settings, seed=0, trainable_blocks=2)
+    expected = features_on_arrays(network)(load_images(clinic, clinic.rows, 32))
+    monkeypatch.setattr(extract, "_MOST_KEPT", 1)
+    found = backbone_features(network, clinic, clinic.rows)
+    assert torch.equal(found, torch.from_numpy(expected))
+    assert len([*(clinic.private / "features").glob("*.safetensors")]) == 1
