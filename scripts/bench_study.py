@@ -111,7 +111,8 @@ def seconds_an_image(study: StudySettings) -> tuple[float, float]:
         total = 0.0
         for one in several:
             compute = features_on_arrays(build_backbone(one, seed=0))
-            shown = generator.uniform(-1, 1, (IMAGES, 1, one.size_px, one.size_px))
+            shape = (IMAGES, 1, one.size_px, one.size_px)
+            shown = generator.uniform(-1, 1, shape).astype(np.float32)
             compute(shown)  # looks whether images may be computed together
             took = []
             for _ in range(REPEATS):

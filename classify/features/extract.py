@@ -153,8 +153,10 @@ def _of_views(backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, fini
     def compute(begin: int, end: int) -> NDArray[Any]:
         if not keeps():
             return whole(load_images(dataset, rows[begin:end], size_px))
-        total = sum(top(tokens(view)[begin:end]) for view in range(views))
-        mean: NDArray[Any] = total / np.float32(views)
+        mean: NDArray[Any] = top(tokens(0)[begin:end])
+        for view in range(1, views):
+            mean += top(tokens(view)[begin:end])
+        mean /= views
         return mean
 
     values = cached_array(
