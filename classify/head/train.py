@@ -232,7 +232,11 @@ def _sums(
     states: Sequence["_State"],
     at: Mapping[int, int],
 ) -> Iterator[tuple[int, Tensor]]:
-    """The clipped sum of each head that takes a step, by its index."""
+    """The clipped sum of each head that takes a step, by its index.
+
+    Those that ask all patients at one clip norm come from the same products; who asks a sample has
+    patients of its own.
+    """
     together: dict[tuple[float, torch.Size], list[int]] = {}
     for index, step in at.items():
         mechanism, weights = heads[index].mechanism, states[index].weights
@@ -323,7 +327,10 @@ def _resumed(start: Tensor, recipe: HeadRecipe, folder: Path) -> tuple[_State, i
 
 
 def _mixed(gradient: Tensor, public: PublicExamples | None, known: Tensor | None) -> Tensor:
-    """The patients' gradient, mixed with that of public images, `known`, where there are any."""
+    """The patients' gradient, mixed with that of public images, `known`, where there are any.
+
+    The patients' is noisy by now, and public images need no noise.
+    """
     if public is None or known is None:
         return gradient
     return (1 - public.weight) * gradient + public.weight * known

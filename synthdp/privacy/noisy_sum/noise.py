@@ -166,6 +166,7 @@ def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
     normals = torch.empty(bits.size, dtype=torch.float64)
     for start in range(0, half, _PAIRS):
         words = bits[2 * start : 2 * (start + _PAIRS)]
+        # from 2^-53 to 1: the logarithm below takes no zero
         uniform = ((words >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
         first, second = torch.from_numpy(uniform).view(-1, 2).unbind(1)
         radius, angle = (first.log() * -2).sqrt(), second * (2 * math.pi)
