@@ -26,7 +26,8 @@ from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.privacy.attacks.rerun import scratch_folder
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.keys import new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.promise.plan import PrivacyPlan
 
 

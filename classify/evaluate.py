@@ -39,9 +39,10 @@ from synthdp.evaluation.noisy_counts import NoisyAuroc, NoisyAurocs, noisy_auroc
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, Predictions, ScoredImages
 from synthdp.evaluation.summary import evaluate
 from synthdp.machine.progress import progress
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.promise.stated import NOISY_FILE
 from synthdp.privacy.settings import PrivacySettings

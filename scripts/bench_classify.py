@@ -25,8 +25,9 @@ from synthdp.data.writer import create_dataset
 from synthdp.machine.devices import reduced_precision
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 EPSILONS, SEEDS = (1.0, 6.0, 12.0, 20.0, 60.0), 5
 PATIENTS, IMAGES, DELTA, POPULATION = 578, 1104, 1e-4, 600

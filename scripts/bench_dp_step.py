@@ -37,9 +37,10 @@ from classify.network.top import TrainedNetwork, trained_network
 from classify.settings.network import Tune
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.settings import FeatureSettings, TrainableBlocks
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import torch
 
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_head, train_private_head
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
 
 PLAIN = Mechanism(noise_multiplier=0, steps=1, normaliser=600)
 KINDS: tuple[NoiseKind, ...] = ("philox", "shake256")

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from classify.head.examples import HeadExamples, private_sum
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
-from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
 
 MECHANISM = Mechanism(noise_multiplier=5.0, steps=400, normaliser=600)
 

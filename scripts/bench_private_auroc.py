@@ -13,8 +13,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from synthdp.evaluation.noisy_counts import noisy_aurocs
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 #: Spread and offset of the logits: a head of much noise, others in between, a sure network.
 SCALES = ((0.1, 0.0), (0.3, 0.5), (1.0, 0.0), (1.0, -1.5), (4.0, 0.0))

@@ -37,9 +37,10 @@ from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.machine.devices import chosen_device
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 #: Images of a patient, in the mean of NIH's table; patients that a process draws at a time.

@@ -25,11 +25,11 @@ from synthdp.evaluation.assessment import (
     Value,
 )
 from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import create_record
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, write_json

@@ -21,7 +21,8 @@ from synthdp.privacy.attacks.audit import (
     canary_refutes,
     worst_case_bounds,
 )
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.keys import KEY_BYTES
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import broken_bounds
 
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"

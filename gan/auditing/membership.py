@@ -8,8 +8,9 @@ import torch
 from gan.auditing.subject import EmbeddingSubject
 from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.membership import MembersFound, members_at_rates
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.lattice import release_once
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 ATTACK = "membership (likelihood ratio) of the release"
 _LEAST_PATIENTS = 2

@@ -16,7 +16,8 @@ from gan.training.examples import UNLABELLED, Examples
 from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import Scores, noise_flaws
 from synthdp.privacy.attacks.rerun import RecordedNoise, repeated_noise
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.keys import KEY_BYTES
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import Replay
 
 #: Norms of the images of a made-up patient, in clip norms: its mean is far above one.

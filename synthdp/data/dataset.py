@@ -23,7 +23,7 @@ from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
-from synthdp.privacy.noisy_sum.noise import keep_key
+from synthdp.privacy.keys import keep_key
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import refused_without_rights
 from synthdp.storage.unchanged import FileState, clock_ns

@@ -17,10 +17,10 @@ from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
 from synthdp.data.manifest.hub_form import write_hub_form
 from synthdp.data.manifest.tables import csv_text
 from synthdp.errors import InputError
+from synthdp.privacy.keys import keep_key, write_key
 from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.ledger.set_record import create_record, new_mark
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.noisy_sum.noise import keep_key, write_key
 from synthdp.storage.files import atomic_folder, closed_to_others, write_atomic, write_json
 
 

@@ -20,10 +20,11 @@ from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_private_head
 from synthdp.checkpoint import load_checkpoint
 from synthdp.errors import RunError
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 KILLS, FULL_DISKS = 100, 60
 STEPS, BLOCK = 120, 4

@@ -18,6 +18,7 @@ from synthdp.data.decoding import decode_pixels
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.noisy_sum.noise import NoiseSource
@@ -128,7 +129,7 @@ def test_neighbouring_data_release_the_same_but_for_the_weights(
 ) -> None:
     monkeypatch.setattr(runs, "new_release_id", lambda: ID)
     monkeypatch.setattr(ledgers, "new_token", lambda: ID)
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
     gone = open_dataset(clinic).split("train")[0].patient_id
     left: list[Path] = []
     for world in ("with", "without"):

@@ -38,6 +38,7 @@ from synthdp.data.people.splits import split_by_patient
 from synthdp.data.phantoms.phantoms import draw_patients, run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.units import Part
@@ -367,7 +368,7 @@ def test_what_leaves_differs_in_the_noisy_weights_alone(
 ) -> None:
     monkeypatch.setattr(runs, "new_release_id", lambda: ID)
     monkeypatch.setattr(ledgers, "new_token", lambda: ID)
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
     gone = LOUD
     assert in_train(worlds(gone))
     left = []

@@ -17,6 +17,7 @@ from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.releases.release import release
@@ -100,7 +101,7 @@ def test_what_leaves_differs_in_the_noisy_weights_alone(
 ) -> None:
     monkeypatch.setattr(runs, "new_release_id", lambda: ID)
     monkeypatch.setattr(ledgers, "new_token", lambda: ID)
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
     left = []
     for name, gone in (("with", ""), ("without", LOUD)):
         world = imported(tmp_path / name, gone)

@@ -17,10 +17,11 @@ from torch import Tensor
 from classify.network.train import train_network, train_private_network
 from classify.settings.network import NetworkSettings
 from synthdp.checkpoint import load_checkpoint
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from tests.classify.network.test_images import image_examples
 from tests.classify.network.test_train_whole import new_network
 

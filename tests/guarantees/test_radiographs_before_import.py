@@ -42,6 +42,7 @@ from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.views.augmentation import Augmentation
 from synthdp.evaluation.noisy_counts import NoisyAurocs, noisy_aurocs, unit_rows
 from synthdp.privacy import lineage
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum import noise
 from synthdp.releases.release import Asked, release
 from synthdp.storage.files import read_json, sha256_file
@@ -201,8 +202,8 @@ def in_turn(worlds: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     Marks and noise of the second world are those of the first, so that whatever differs tells.
     """
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
-    monkeypatch.setattr(evaluation, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
+    monkeypatch.setattr(evaluation, "new_key", lambda: b"k" * KEY_BYTES)
 
     def both(split: str, odd: str) -> Iterator[tuple[Path, Path]]:
         for name, world in zip(("with", "without"), worlds(split, odd), strict=True):

@@ -27,8 +27,9 @@ from synthdp.privacy.attacks.audit import (
     worst_case_bounds,
 )
 from synthdp.privacy.attacks.rerun import scratch_folder
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.lattice import on_lattice
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)

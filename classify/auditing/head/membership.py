@@ -17,8 +17,9 @@ from classify.auditing.head.subject import HeadSubject, in_processes, train_subj
 from classify.head.examples import HeadExamples
 from synthdp.privacy.attacks.membership import MembersFound, members_at_rates
 from synthdp.privacy.attacks.rerun import scratch_folder
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.clipping import unit_means
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 ATTACK = "membership (LiRA) of the head"
 _LEAST_PATIENTS = 2

@@ -36,7 +36,7 @@ from synthdp.privacy.attacks.rerun import (
     repeated_noise,
     scratch_folder,
 )
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.runs.audit_record import Replay
 
 #: Images of a made-up patient, and how far their inputs are beyond what features are.

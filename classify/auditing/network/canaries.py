@@ -11,7 +11,8 @@ from classify.auditing.network.planted import TAG_BYTES, PlantedGradients, no_in
 from classify.auditing.network.subject import NetworkSubject, train_subject
 from synthdp.privacy.attacks.audit import CanaryScores, canary_fit, canary_refutes
 from synthdp.privacy.attacks.rerun import scratch_folder
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.keys import KEY_BYTES
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import broken_bounds
 
 ONE_RUN = "canaries in one run"

@@ -32,7 +32,8 @@ from synthdp.privacy.attacks.rerun import (
     repeated_noise,
     scratch_folder,
 )
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.keys import KEY_BYTES
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 from synthdp.runs.audit_record import Replay
 

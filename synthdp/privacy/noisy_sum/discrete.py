@@ -56,13 +56,13 @@ def _accepted(candidates: int, scale: float, words: Words) -> NDArray[np.int64]:
     """Those of so many candidates that are kept."""
     bits = max(round(math.log2(scale)), 0)
     first, second, third = words(3 * candidates).reshape(3, candidates)
-    # a discrete Laplace number of scale t = 2^bits: its sign, what is beyond whole t's, and how many
-    # t's there are
+    # a discrete Laplace number of scale t = 2^bits: its sign, what is beyond whole t's, and how
+    # many t's there are
     negative = (first >> np.uint64(_WORD - 1)).astype(bool)
     rest = (first & np.uint64((1 << bits) - 1)).astype(np.int64)
     size = rest + (_geometric(second, words) << bits)
     t, variance = float(1 << bits), scale * scale
-    # kept with the chance of a Gaussian over that Laplacian, and of `rest`, which was uniform so far
+    # kept with the chance of a Gaussian over that Laplacian, and of `rest`, uniform so far
     exponents = rest / t + (size - variance / t) ** 2 / (2 * variance)
     chance, uniform = np.exp(-exponents), third * 2.0**-_WORD
     kept = uniform < chance * (1 - _FLOAT_ERROR) - 2.0**-62

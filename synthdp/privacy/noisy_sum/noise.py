@@ -9,23 +9,20 @@ mechanism describes.
 import hashlib
 import itertools
 import math
-import os
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.noisy_sum.discrete import discrete_gaussian
 from synthdp.privacy.settings import PrivacySettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEY_BYTES = 32
 #: Where earlier versions kept the key of a run; `open_run` removes it.
 KEY_FILE = "noise.key"
 NoiseKind = Literal["philox", "shake256", "discrete"]
@@ -39,37 +36,6 @@ _CHUNK = 2**18
 _PAIRS = 2**13
 #: Chunks that are drawn at once, each with memory of its own.
 _MOST_THREADS = 8
-
-
-def new_key() -> bytes:
-    """256 random bits from the operating system."""
-    return secrets.token_bytes(KEY_BYTES)
-
-
-def keep_key(path: Path) -> bytes:
-    """The key at `path`, made there (mode 600) when there is none yet."""
-    try:
-        return write_key(path, new_key())
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) == KEY_BYTES:
-            return key
-        path.unlink()  # torn by a crash before its first use: nothing was drawn from it
-        return keep_key(path)
-
-
-def write_key(path: Path, key: bytes) -> bytes:
-    """Write a key to a new file that its owner alone may read; gives it back.
-
-    Raises:
-        FileExistsError: when there is such a file.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(key)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return key
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,6 +23,7 @@ from classify.head import train as head_training
 from classify.library.logistic_regression import PrivateLogisticRegression
 from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError
+from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.promise.plan import statement_of
@@ -107,7 +108,7 @@ def sums(
 
     with monkeypatch.context() as patch:
         patch.setattr(head_training, "noisy_mean", recorded)
-        patch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+        patch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
         patch.setattr(ledgers, "new_token", lambda: "a" * 16)
         patch.setattr("classify.library.ledger_folder.new_release_id", lambda: "b" * 16)
         model = PrivateLogisticRegression(**(PUBLIC | changes)).fit(*fit)

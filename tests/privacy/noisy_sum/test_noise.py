@@ -6,14 +6,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest, norm
 
+from synthdp.privacy.keys import new_key
 from synthdp.privacy.noisy_sum import noise
-from synthdp.privacy.noisy_sum.noise import (
-    NoiseKind,
-    NoiseSource,
-    keep_key,
-    new_key,
-    open_noise_source,
-)
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource, open_noise_source
 from synthdp.privacy.settings import PrivacySettings
 
 KEY = bytes(range(32))
@@ -65,21 +60,6 @@ def test_threads_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_key_is_in_no_text() -> None:
     assert KEY.hex() not in repr(NoiseSource(KEY))
     assert str(KEY) not in repr(NoiseSource(KEY))
-
-
-def test_a_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "noise.key"
-    key = keep_key(path)
-    assert len(key) == 32
-    assert keep_key(path) == key
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("left", [b"", b"torn"])
-def test_a_torn_key_is_replaced(tmp_path: Path, left: bytes) -> None:
-    path = tmp_path / "noise.key"
-    path.write_bytes(left)
-    assert len(keep_key(path)) == 32
 
 
 def test_each_start_has_a_key_of_its_own_that_no_file_holds(

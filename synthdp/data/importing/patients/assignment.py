@@ -19,8 +19,8 @@ from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.looks.likeness import look_alikes
 from synthdp.data.people.splits import link_ids, one_split_a_unit, split_by_patient
 from synthdp.errors import InputError
+from synthdp.privacy.keys import KEY_BYTES, keep_key, new_key
 from synthdp.privacy.lineage import Cohort, keyed_split, linked_digest, patient_tag
-from synthdp.privacy.noisy_sum.noise import KEY_BYTES, keep_key, new_key
 
 
 @dataclass(frozen=True)
