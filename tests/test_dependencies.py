@@ -17,7 +17,7 @@ FLOORS = [
         (f"synthdp.study.{room}",)
         for room in ("stage", "plan", "report", "record", "compare", "sweep")
     ],
-    ("synthdp.study.settings",),
+    ("synthdp.study.settings", "synthdp.study.sets"),
     ("synthdp.stages",),
     ("gan", "classify"),
     (

@@ -23,7 +23,8 @@ from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.settings import UNTITLED, ComparePlan, CompareSettings, StudySettings, seen_from
+from synthdp.study.sets import seen_from
+from synthdp.study.settings import UNTITLED, ComparePlan, CompareSettings, StudySettings
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 

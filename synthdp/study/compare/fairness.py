@@ -36,7 +36,7 @@ from synthdp.study.compare.results import (
     rounded_rows,
     table_csv,
 )
-from synthdp.study.settings import EvaluateOn
+from synthdp.study.sets import EvaluateOn
 
 FAIRNESS_FILE = "fairness.csv"
 

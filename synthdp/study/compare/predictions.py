@@ -30,7 +30,8 @@ from synthdp.evaluation.predictions import (
 )
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import CellKey, ResultRow, cell_key
-from synthdp.study.settings import EvaluateOn, StudySettings, seen_from, set_name
+from synthdp.study.sets import EvaluateOn, seen_from, set_name
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
 
 _EVALUATIONS = "evaluations"

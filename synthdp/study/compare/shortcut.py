@@ -43,7 +43,7 @@ from synthdp.study.compare.predictions import (
 )
 from synthdp.study.compare.results import CellRow, ResultRow, read_rows, rounded_rows, table_csv
 from synthdp.study.compare.sites import domain_of, trained_on_of
-from synthdp.study.settings import EvaluateOn, seen_from
+from synthdp.study.sets import EvaluateOn, seen_from
 
 Array = NDArray[np.float64]
 

@@ -38,7 +38,8 @@ from synthdp.study.compare.sites import (
     figures_at_sites,
     mean_figure,
 )
-from synthdp.study.settings import EvaluateOn, StudySettings, seen_from
+from synthdp.study.sets import EvaluateOn, seen_from
+from synthdp.study.settings import StudySettings
 
 TRANSFER_FILE = "transfer.csv"
 

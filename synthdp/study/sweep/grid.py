@@ -25,13 +25,8 @@ from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
-from synthdp.study.settings import (
-    EvaluateOn,
-    StudySettings,
-    TrainingSet,
-    TransferSettings,
-    shown_entry,
-)
+from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings
+from synthdp.study.settings import StudySettings, shown_entry
 from synthdp.study.sweep.tuning import combinations, refuse_idle_keys, tuned_text, with_tuned
 
 #: What of a study's settings its recipes are made from.

@@ -20,7 +20,8 @@ from synthdp.runs.inputs import MEND, Input, changed_inputs, noted_inputs, read_
 from synthdp.status import read_status
 from synthdp.storage.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.storage.paths import without_paths
-from synthdp.study.settings import FREE, StudySettings, seen_from
+from synthdp.study.sets import seen_from
+from synthdp.study.settings import FREE, StudySettings
 
 log = logging.getLogger(__name__)
 

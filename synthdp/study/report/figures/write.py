@@ -34,7 +34,7 @@ from synthdp.study.report.figures.sizes import FigureSettings
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.study_results import StudyResults
 from synthdp.study.report.summary import scope_words, strategy_words
-from synthdp.study.settings import seen_from
+from synthdp.study.sets import seen_from
 
 logger = logging.getLogger(__name__)
 

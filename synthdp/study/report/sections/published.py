@@ -31,7 +31,7 @@ from synthdp.study.report.sections.published_matrices import (
     PublishedMatrices,
     published_matrices_view,
 )
-from synthdp.study.settings import seen_from
+from synthdp.study.sets import seen_from
 
 MAX_DESCRIPTION_BYTES = 2**16
 

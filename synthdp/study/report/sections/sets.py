@@ -13,7 +13,7 @@ from synthdp.privacy.promise.statement import make_statement
 from synthdp.storage.paths import reason_of
 from synthdp.study.record import StudyRecord
 from synthdp.study.report.sections.promises import PromiseView, statement_html
-from synthdp.study.settings import seen_from
+from synthdp.study.sets import seen_from
 
 MAX_PAIRS_BYTES = 8 * 2**20
 
