@@ -236,7 +236,7 @@ def read_findings(
         )
     attributes = Conditions(names=tuple(names), levels=tuple(_levels(rows, one) for one in names))
     of_findings = [
-        tuple(_finding_code(row.targets[column]) for column in targets.values()) for row in rows
+        tuple(finding_code(row.targets[column]) for column in targets.values()) for row in rows
     ]
     of_attributes = _codes(attributes, rows)
     if shares is None and public_prior is None:
@@ -272,7 +272,8 @@ def refuse_other_findings(shares: Mapping[str, float], findings: Sequence[str]) 
         )
 
 
-def _finding_code(label: float) -> int:
+def finding_code(label: float) -> int:
+    """A label of a finding, 0, 1 or nan, as conditions count it: 1, 2 or `UNKNOWN`."""
     return UNKNOWN if math.isnan(label) else 1 + int(label)
 
 

@@ -4,13 +4,12 @@ A table says which findings and attributes each of its images has; no image of i
 drawn so shows its co-occurrence, so it has to be public, and what is made names it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from gan.package.conditions import UNKNOWN, Conditions, shares_of
+from gan.package.conditions import UNKNOWN, Conditions, finding_code, shares_of
 from gan.settings.parts import FindingsTable
 from synthdp.data.description import charged_set_of, protected_set_of
 from synthdp.data.importing.tables.collection_table import read_collection
@@ -117,15 +116,11 @@ def _of_collection(
 ) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
     read = read_collection(name, paths)
     labels = {
-        target: [_code(row.targets[index]) for row in read.rows]
+        target: [finding_code(row.targets[index]) for row in read.rows]
         for index, target in enumerate(read.targets)
     }
     cells = {one: [row.attributes.get(one, "") for row in read.rows] for one in read.attributes}
     return labels, cells
-
-
-def _code(label: float) -> int:
-    return UNKNOWN if math.isnan(label) else 1 + int(label)
 
 
 def _of_columns(

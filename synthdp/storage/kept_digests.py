@@ -54,7 +54,9 @@ class KeptDigests:
             path = os.path.join(self._root, name)
             tag = self._tag(name)
             entry = kept.get(tag)
-            if entry is not None and entry[: _STATE.size] == _STATE.pack(*_state_of(path)):
+            if entry is not None and entry[: _STATE.size] == _STATE.pack(
+                *FileState.of(os.stat(path))
+            ):
                 digests.append(entry[_STATE.size :])
                 continue
             digest, state = _read_digest(path)
@@ -101,10 +103,6 @@ class KeptDigests:
         keyed = hmac.new(self._key or b"", _MAGIC, "sha256")
         keyed.update(body)
         return keyed.digest()
-
-
-def _state_of(path: str) -> FileState:
-    return FileState.of(os.stat(path))
 
 
 def _read_digest(path: str) -> tuple[bytes, FileState | None]:

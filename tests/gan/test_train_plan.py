@@ -239,9 +239,9 @@ def test_the_private_discriminator_judges_each_image_alone(
     assert isinstance(discriminator, Discriminator)
     images, labels = torch.randn(4, 1, 32, 32), torch.tensor([0, 1, 1, 0])
     together = discriminator(images, labels)
-    for place in range(4):
-        alone = discriminator(images[place : place + 1], labels[place : place + 1])
-        assert torch.allclose(alone, together[place], atol=1e-5)
+    for index in range(4):
+        alone = discriminator(images[index : index + 1], labels[index : index + 1])
+        assert torch.allclose(alone, together[index], atol=1e-5)
 
 
 def test_the_embeddings_release_is_on_record_before_it_is_computed(
