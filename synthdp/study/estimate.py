@@ -20,6 +20,7 @@ from typing import Any
 from synthdp.data.dataset import open_dataset
 from synthdp.networks.settings import FeatureSettings
 from synthdp.runs.folder import StageCall
+from synthdp.stages import STAGES
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid
 
@@ -48,11 +49,15 @@ SECONDS_A_VIEW = {
 _OTHER = (0.050, 168)
 #: Seconds of one core for a head of 600 steps: what any takes, and what 1000 images add.
 SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
+#: What a head takes of that which is trained together with another.
+HEAD_BESIDE_ANOTHER = 0.2
 #: Seconds of one core for the scores of a model and their intervals, and for a study to start.
 SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: A training step of blocks costs so many times the features of its images (forward and backward),
 #: and one that clips each patient's gradient so many times.
 TRAINING, PRIVATE_TRAINING = 3.0, 6.0
+#: How many blocks the transformers have of which some are trained.
+BLOCKS = 12
 #: What people are given, in minutes: nobody knows it better.
 _ROUND_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1440)
 
@@ -95,6 +100,7 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
         InputError: when a data set is not there.
     """
     trained, total, seen = set[Path](), SECONDS_TO_START, dict[tuple[Path, str], float]()
+    shared = set[str]()  # what heads that are trained together have in common
     n_images = _images([settings.data])
     for row in rows:
         for call in row.calls:
@@ -107,7 +113,10 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             if call.setting("network") is not None:
                 total += _network_seconds(settings, call)
                 continue
-            total += _head(call.setting("head"), n_images)
+            common = STAGES[call.stage].common(call.settings)
+            beside = common is not None and common in shared
+            shared.add(common or "")
+            total += _head(call.setting("head"), n_images) * (HEAD_BESIDE_ANOTHER if beside else 1)
             sets = [call.setting(key) for key in ("data", "synthetic", "centre")]
             source = str(call.setting("init") or "")
             asked = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
@@ -152,8 +161,11 @@ def _head(head: Any, n_images: int) -> float:
 
 
 def _pretraining(data: Path, settings: Any) -> float:
-    n_steps: int = settings.epochs * _images([data])
-    return TRAINING * n_steps * seconds_a_view(settings.backbone)
+    """Of blocks alone, what is before them is computed once for each image."""
+    passes, blocks = TRAINING * settings.epochs, settings.trainable_blocks
+    if blocks != "all":
+        passes = 1 + passes * min(blocks / BLOCKS, 1)
+    return passes * _images([data]) * seconds_a_view(settings.backbone)
 
 
 def estimate_words(seconds: float) -> str:

@@ -114,6 +114,22 @@ def test_networks_that_are_trained_count_by_their_steps_and_what_they_are_scored
     assert plain > TRAINING * 100 * 0.5 * 12 * a_view + 24 * a_view  # 24 images are scored
 
 
+def test_heads_that_are_trained_together_and_few_blocks_take_less(tmp_path: Path) -> None:
+    backbone = {"name": "test_vit", "size_px": 32, "weights": "w.safetensors", "sha256": "0" * 64}
+    heads = {"finetune": {"head": {"steps": 6000}}, "strategies": ["real_only"], "epsilons": [6]}
+    values = small_study(tmp_path) | heads | {"backbone": backbone}
+    one, ten = (seconds(study_settings(values, seeds=[*range(n)])) for n in (1, 10))
+    more = 9 * SECONDS_AN_EVALUATION
+    assert one - SECONDS_TO_START < ten - SECONDS_TO_START - more < 3 * (one - SECONDS_TO_START)
+    phantoms = {"phantoms": clinic_set(tmp_path / "phantoms", "phantom"), "seeds": [0]}
+    asked = {**values, **phantoms, "strategies": ["phantoms_then_finetune"]}
+    few, every = (
+        seconds(study_settings(asked, pretrain={"epochs": 9, "trainable_blocks": blocks}))
+        for blocks in (1, "all")
+    )
+    assert few < every
+
+
 def test_a_larger_side_takes_as_much_longer_as_it_has_pixels() -> None:
     small = FeatureSettings(name="tf_efficientnet_lite0", size_px=80)
     large = FeatureSettings(name="tf_efficientnet_lite0", size_px=160)
