@@ -47,12 +47,12 @@ def several_images_words(statement: Statement) -> list[str]:
 def _of_number(statement: Statement, number: int) -> str:
     losses = [group.loss_of_images(number) for group in statement.lineage.groups()]
     epsilon = max(loss.epsilon(statement.delta) for loss in losses)
-    found = max(loss.true_positive_rate(0.01) for loss in losses)
+    members_found = max(loss.true_positive_rate(0.01) for loss in losses)
     right = max(loss.best_accuracy for loss in losses)
     images = "image" if number == 1 else "images"
     return (
         f"{number} {images}: epsilon {epsilon_text(epsilon)} at delta {exactly(statement.delta)}; "
-        f"at most {percent(found)} of such patients are found while 1 % of strangers are falsely "
+        f"at most {percent(members_found)} of such patients are found while 1 % of strangers are falsely "
         "accused (chance: 1 %), and who guesses whether such a patient took part is right in at "
         f"most {percent(right)} of cases (chance: 50 %)"
     )

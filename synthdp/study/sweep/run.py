@@ -122,7 +122,7 @@ def run_calls(
 
 
 class _Ready:
-    """Which of the calls that wait can be run, each told of once.
+    """Which of the calls that wait can be run, each given once.
 
     Args:
         waiting: those that wait, by folder; whoever runs them takes out what is done.
@@ -134,21 +134,21 @@ class _Ready:
         self, waiting: Mapping[str, StageCall], failed: Mapping[str, str], *, together: bool
     ) -> None:
         self._waiting, self._failed, self._together = waiting, failed, together
-        self._untold = {folder: parent_of(call) for folder, call in waiting.items()}
+        self._left = {folder: parent_of(call) for folder, call in waiting.items()}
 
     def calls(self) -> list[StageCall]:
-        """Those not told of before; with a model comes what scores it, if they can be one job."""
-        told = set[str]()
-        for folder, parent in self._untold.items():
-            if parent in told:
+        """Those not given before; with a model comes what scores it, if they can be one job."""
+        ready = set[str]()
+        for folder, parent in self._left.items():
+            if parent in ready:
                 stands = self._together and self._waiting[folder].stage == "evaluate"
             else:
                 stands = parent not in self._waiting and parent not in self._failed
             if stands:
-                told.add(folder)
-        for folder in told:
-            del self._untold[folder]
-        return [call for folder, call in self._waiting.items() if folder in told]
+                ready.add(folder)
+        for folder in ready:
+            del self._left[folder]
+        return [call for folder, call in self._waiting.items() if folder in ready]
 
 
 def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
