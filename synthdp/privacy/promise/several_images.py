@@ -52,7 +52,7 @@ def _of_number(statement: Statement, number: int) -> str:
     images = "image" if number == 1 else "images"
     return (
         f"{number} {images}: epsilon {epsilon_text(epsilon)} at delta {exactly(statement.delta)}; "
-        f"at most {percent(members_found)} of such patients are found while 1 % of strangers are falsely "
-        "accused (chance: 1 %), and who guesses whether such a patient took part is right in at "
-        f"most {percent(right)} of cases (chance: 50 %)"
+        f"at most {percent(members_found)} of such patients are found while 1 % of strangers are "
+        "falsely accused (chance: 1 %), and who guesses whether such a patient took part is right "
+        f"in at most {percent(right)} of cases (chance: 50 %)"
     )
