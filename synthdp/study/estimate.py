@@ -165,7 +165,8 @@ def _pretraining(data: Path, settings: Any) -> float:
     passes, blocks = TRAINING * settings.epochs, settings.trainable_blocks
     if blocks != "all":
         passes = 1 + passes * min(blocks / BLOCKS, 1)
-    return passes * _images([data]) * seconds_a_view(settings.backbone)
+    seconds: float = passes * _images([data]) * seconds_a_view(settings.backbone)
+    return seconds
 
 
 def estimate_words(seconds: float) -> str:
