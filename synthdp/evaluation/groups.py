@@ -74,7 +74,8 @@ def groups_of_cells(
         if wrong:
             raise InputError(
                 f"{where}: {wrong} cell(s) of column {attribute} are no numbers, so "
-                "they fall into no bin; name the column without cut points"
+                "they fall into no bin; empty them where nobody knows the number, and import the "
+                "files again, or name the column without cut points"
             )
         return [
             UNKNOWN if number is None or math.isnan(number) else names[bisect_right(cuts, number)]

@@ -42,6 +42,7 @@ from synthdp.study.report.curve import evaluation_views
 from synthdp.study.report.figures.write import write_figures
 from synthdp.study.report.sections.comparisons import comparison_views
 from synthdp.study.report.sections.fairness import fairness_section
+from synthdp.study.report.sections.next_steps import next_steps
 from synthdp.study.report.sections.promises import (
     StudyPromise,
     not_covered,
@@ -50,7 +51,7 @@ from synthdp.study.report.sections.promises import (
     study_promise_views,
 )
 from synthdp.study.report.sections.published import published_section
-from synthdp.study.report.sections.sets import shown_assessment, shown_patches
+from synthdp.study.report.sections.sets import PatchesView, shown_assessment, shown_patches
 from synthdp.study.report.sections.shortcut import shortcut_section
 from synthdp.study.report.sections.transfer import transfer_section
 from synthdp.study.report.settings import TABLE_FORMATS, ReportSettings
@@ -220,10 +221,7 @@ def _content(
         "evaluations": evaluations,
         "targets": target_grids(results.cells, results.cells_by_target),
         "what_it_does": WHAT_IT_DOES,
-        "made_up_patients": any(
-            one.kind == "phantom" and one.stands_for_patients and "training" in one.roles
-            for one in record.facts.sets or read_sets(study)
-        ),
+        "next_steps": next_steps(record.facts.sets or read_sets(study)),
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,
         "metrics": METRIC_WORDS,
@@ -253,6 +251,10 @@ def _content(
 _STANDS_FOR = {"published": "matrices"}
 
 
+def _gallery_words(shown: Sequence[PatchesView]) -> str:
+    return "Images" if any(one.are_whole for one in shown) else "Patches"
+
+
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     further = {
@@ -265,8 +267,8 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     return [
         ("Utility", "evaluation-1"),
-        *([("Patches", "patches-1")] if content["patches"] else []),
-        *([("What next", "next")] if content["made_up_patients"] else []),
+        *([(_gallery_words(content["patches"]), "patches-1")] if content["patches"] else []),
+        *([("What next", "next")] if content["next_steps"] else []),
         *(
             section
             for name, section in further.items()

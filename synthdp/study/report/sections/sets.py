@@ -20,12 +20,16 @@ MAX_PAIRS_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class PatchesView:
-    """Patches as `sets.html.j2` shows them, with their set's promise, or why there are none."""
+    """Patches as `sets.html.j2` shows them, with their set's promise, or why there are none.
+
+    are_whole: they are whole radiographs or volumes.
+    """
 
     title: str
     classes: tuple[ClassPatches, ...] = ()
     promise: PromiseView | None = None
     problem: str = ""
+    are_whole: bool = False
 
 
 def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Iterator[PatchesView]:
@@ -43,10 +47,13 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
         classes = tuple(class_patches(dataset))
     except InputError as error:
         return PatchesView(title, problem=f"The data set can't be shown: {reason_of(error)}")
+    phantoms = dataset.info.kind == "phantom"
+    are_whole = dataset.info.depth is not None or len(dataset.info.targets) > 1
+    if are_whole:
+        title = "Phantoms" if phantoms else title.replace("patches", "images")
     if dataset.info.protects_patients:
-        phantoms = dataset.info.kind == "phantom"
         what = "Phantoms in place of patients" if phantoms else title
-        return PatchesView(f"{what}: {dataset.info.name}", classes)
+        return PatchesView(f"{what}: {dataset.info.name}", classes, are_whole=are_whole)
     lineage = dataset.info.lineage
     stated = next(iter(record.statements.values()), None)
     statement = make_statement(
@@ -57,7 +64,7 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
         population=stated.population if stated else None,
     )
     promise = PromiseView("Promise of this set", statement.epsilon, (statement_html(statement),))
-    return PatchesView(f"{title}: {dataset.info.name}", classes, promise)
+    return PatchesView(f"{title}: {dataset.info.name}", classes, promise, are_whole=are_whole)
 
 
 @dataclass(frozen=True)
