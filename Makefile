@@ -17,8 +17,10 @@ demo: .venv/installed
 	$(BIN)/python scripts/demo.py $(DEMO)
 
 # A file of tests on each core, one thread each; more than four would want more memory than most have.
+# The order of files is the one of tests/conftest.py, slow ones first, not that of pytest-xdist.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+	    --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,9 +1,15 @@
-"""What holds for every test: no progress is shown, and what it printed can be sent on.
+"""What holds for every test: no progress is shown, the disk is not waited for, and what a test
+printed can be sent on.
 
 Progress would come or not as the machine is fast; its tests have a clock of their own
 (`tests/machine/test_progress.py`).
+What a disk was not waited for is lost when the power fails, which no test makes: a process that is
+killed loses nothing that it wrote. A run waits some hundred times, which took as long as all that
+it computes. Tests of where a program waits put a function of their own in place of `os.fsync`;
+those of `tests/storage/test_files.py` and what runs in a process of its own wait for the disk.
 """
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -12,6 +18,47 @@ import pytest
 from synthdp.machine.progress_displays import ENVIRONMENT
 
 os.environ[ENVIRONMENT] = "off"
+REAL_FSYNC, REAL_SYNC = os.fsync, os.sync
+
+
+def unwaited(descriptor: int) -> None:
+    """Wait for nothing, but fail as `os.fsync` does where nothing is open."""
+    os.fstat(descriptor)
+
+
+os.fsync = unwaited  # type: ignore[assignment]  # all callers give a number
+os.sync = lambda: None
+
+
+@pytest.fixture
+def waited_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the disk in this test, as every program does."""
+    monkeypatch.setattr(os, "fsync", REAL_FSYNC)
+    monkeypatch.setattr(os, "sync", REAL_SYNC)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while all modules are read, a third of that time: they stay to the end.
+
+    Nor among them afterwards.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that no process idles while another ends with them.
+
+    With pytest-xdist files are dealt out in this order when it is told not to sort them by their
+    number of tests (`--no-loadscope-reorder` in the Makefile), of which slow files have few.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -37,7 +37,7 @@ from synthdp.evaluation.groups import (
     judged_groups,
     sorted_groups,
 )
-from synthdp.evaluation.metrics import METRICS, all_metrics
+from synthdp.evaluation.metrics import auroc, sensitivity, specificity
 from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.evaluation.uncertainty.intervals import Redrawn, patient_weights, redraws_of
@@ -120,14 +120,17 @@ def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
         assert figure.ci_low <= figure.value <= figure.ci_high
 
 
-def counted_out(measure: str, labels: np.ndarray, scores: np.ndarray, threshold: float) -> float:
-    """A figure of a group from its images, nan where it has none to count."""
-    if measure in METRICS:
-        return all_metrics(labels, scores, threshold=threshold)[measure]
-    if measure == "accuracy":
-        return float(((scores >= threshold) == labels).mean()) if labels.size else math.nan
-    counted = labels if measure == "prevalence" else scores >= threshold
-    return float(counted.mean()) if counted.size else math.nan
+def counted_out(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
+    """Each figure of a group from its images, nan where it has none to count."""
+    called = scores >= threshold
+    return {
+        "prevalence": float(labels.mean()) if labels.size else math.nan,
+        "auroc": auroc(labels, scores),
+        "sensitivity": sensitivity(labels, scores, threshold),
+        "specificity": specificity(labels, scores, threshold),
+        "positive_rate": float(called.mean()) if labels.size else math.nan,
+        "accuracy": float((called == labels).mean()) if labels.size else math.nan,
+    }
 
 
 def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_other() -> None:
@@ -147,19 +150,18 @@ def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_oth
     assert len(parts) == 3
     for group, here in parts:
         assert set(group.measures) == set(GROUP_MEASURES)
+        copies = [np.flatnonzero(here)] + [
+            np.repeat(np.flatnonzero(here), drawn[columns[here]]) for drawn in weights
+        ]
+        counted = [
+            [
+                counted_out(labels[images], one[images], threshold)
+                for one, threshold in zip(scores, scored.thresholds, strict=True)
+            ]
+            for images in copies
+        ]
         for measure, found in group.measures.items():
-            copies = [np.flatnonzero(here)] + [
-                np.repeat(np.flatnonzero(here), drawn[columns[here]]) for drawn in weights
-            ]
-            expected = [
-                np.mean(
-                    [
-                        counted_out(measure, labels[images], one[images], threshold)
-                        for one, threshold in zip(scores, scored.thresholds, strict=True)
-                    ]
-                )
-                for images in copies
-            ]
+            expected = [np.mean([one[measure] for one in seeds]) for seeds in counted]
             assert [found.value, *found.draws] == pytest.approx(expected, abs=1e-12)
 
 

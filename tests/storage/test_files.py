@@ -26,6 +26,11 @@ from synthdp.storage.files import (
 )
 
 
+@pytest.fixture(autouse=True)
+def with_a_real_disk(waited_for_the_disk: None) -> None:
+    """What is written here is waited for, as in every program."""
+
+
 def no_space(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
