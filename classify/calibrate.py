@@ -28,15 +28,8 @@ from torch import Tensor
 
 from classify.evaluate import known_targets
 from classify.features.input_form import refuse_unlike_volumes
-from classify.model import (
-    Classifier,
-    OperatingPoint,
-    features,
-    load_classifier,
-    logits,
-    probabilities,
-    save_classifier,
-)
+from classify.model.classifier import Classifier, OperatingPoint, features, logits, probabilities
+from classify.model.folder import load_classifier, save_classifier
 from classify.plans import calibration_plan
 from classify.settings.finished import CalibrateSettings
 from synthdp.data.dataset import Row, refuse_one_class, units_of

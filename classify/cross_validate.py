@@ -18,7 +18,7 @@ from classify.auditing.head.subject import HeadSubject, train_subject
 from classify.finetune import train_plain_head
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe
-from classify.model import head_logits
+from classify.model.classifier import head_logits
 from classify.plans import finetuning_plan
 from classify.settings.finetune import FinetuneSettings
 from classify.setup.head import HeadSetup, set_up_head

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.features.input_form import refuse_unlike_volumes
-from classify.model import (
+from classify.model.classifier import (
     Classifier,
     SourceKey,
     features,
-    load_classifier,
     logits,
     probabilities,
     source_key,
 )
+from classify.model.folder import load_classifier
 from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
@@ -122,7 +122,7 @@ class ScoredSet:
         return self._repeats[names]
 
     def scores(self, classifier: Classifier) -> NDArray[np.float32]:
-        """As `classify.model.scores`; each network is asked once."""
+        """As `classify.model.classifier.scores`; each network is asked once."""
         raws = []
         for source in classifier.feature_sources:
             key = source_key(source)

@@ -22,7 +22,8 @@ from classify.head.train import (
     train_head,
     train_private_heads,
 )
-from classify.model import Classifier, save_classifier
+from classify.model.classifier import Classifier
+from classify.model.folder import save_classifier
 from classify.network.team import Team, joined_team
 from classify.network.train import follow, train_network, train_private_network
 from classify.plans import finetuning_plan

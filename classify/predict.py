@@ -22,15 +22,15 @@ from torch import Tensor
 from classify.features.extract import features_on_arrays, volume_features
 from classify.features.input_form import InputForm, refuse_unlike_volumes
 from classify.features.volumes import VOLUMES_AT_ONCE, refuse_other_form
-from classify.model import (
+from classify.model.classifier import (
     Classifier,
     FeatureSource,
-    load_classifier,
     logits,
     probabilities,
     restore_backbone,
     sees_volumes,
 )
+from classify.model.folder import load_classifier
 from classify.new_images.images import NewImage, find_images, refuse_bad_images, with_poses
 from classify.new_images.saliency import FloatImage, draw_saliency, one_view, saliency_map
 from classify.new_images.volumes import Volumes, find_volumes, read_volumes

@@ -24,7 +24,8 @@ from classify.features.extract import backbone_features, kept_views, seen_views
 from classify.features.input_form import input_form
 from classify.features.scaling import head_input, plain_scaling
 from classify.features.volumes import refuse_other_form
-from classify.model import Classifier, FeatureSource, save_classifier
+from classify.model.classifier import Classifier, FeatureSource
+from classify.model.folder import save_classifier
 from classify.plans import pretraining_plan
 from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint

@@ -15,7 +15,7 @@ from torch import Tensor
 from classify.alike import finetunes_alike
 from classify.finetune import finish_finetune, planned_finetune, private_head, train_plain_head
 from classify.head.train import HeadRecipe, PrivateHead, head_recipe, train_private_heads
-from classify.model import Classifier
+from classify.model.classifier import Classifier
 from classify.settings.finetune import FinetuneSettings
 from classify.setup.head import HeadSetup, set_up_head
 from synthdp.data.identity import keyed_digest

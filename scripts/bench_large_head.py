@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from classify.model import head_logits, inputs_of, load_classifier
+from classify.model.classifier import head_logits, inputs_of
+from classify.model.folder import load_classifier
 from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset, targets_array

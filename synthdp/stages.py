@@ -330,7 +330,7 @@ def score_difference(run: Path, released: Path) -> float:
     Raises:
         InputError: when one can't be loaded.
     """
-    return float(own_module("classify.model").score_difference(run, released))
+    return float(own_module("classify.model.difference").score_difference(run, released))
 
 
 def _strategies() -> Any:

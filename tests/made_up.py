@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from classify.head.examples import HeadExamples
-from classify.model import new_classifier, new_feature_source, save_classifier
+from classify.model.classifier import new_classifier, new_feature_source
+from classify.model.folder import save_classifier
 from classify.network.gradients import TokenExamples
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.description import DatasetInfo, read_info

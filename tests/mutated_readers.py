@@ -29,7 +29,8 @@ from mutations import ANY, OF_CSV, OF_JSON, OF_LINES, OF_SAFETENSORS, OF_TORCH, 
 
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model import load_classifier, restore_backbone
+from classify.model.classifier import restore_backbone
+from classify.model.folder import load_classifier
 from classify.new_images.images import find_images
 from classify.predict import run_predict
 from classify.settings.finetune import FinetuneSettings

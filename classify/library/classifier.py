@@ -16,8 +16,9 @@ from torch import Tensor
 
 from classify.features.extract import features_on_arrays, volume_features
 from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays
-from classify.model import Classifier as Model
-from classify.model import load_classifier, logits, probabilities, restore_backbone, sees_volumes
+from classify.model.classifier import Classifier as Model
+from classify.model.classifier import logits, probabilities, restore_backbone, sees_volumes
+from classify.model.folder import load_classifier
 from synthdp.data.images import pad_square, resize_pixels, to_float
 from synthdp.errors import InputError, RunError
 from synthdp.networks.alone import BATCH

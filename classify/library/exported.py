@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from classify.features.extract import features_on_arrays, volume_features
 from classify.features.input_form import InputForm
 from classify.features.scaling import head_input
-from classify.model import (
-    WEIGHTS_FILE,
+from classify.model.classifier import (
     Classifier,
-    load_classifier,
     logits,
     probabilities,
     restore_backbone,
     sees_volumes,
 )
+from classify.model.folder import WEIGHTS_FILE, load_classifier
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone

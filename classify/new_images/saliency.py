@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from classify.features.extract import features_on_arrays
-from classify.model import Classifier, logits, restore_backbone
+from classify.model.classifier import Classifier, logits, restore_backbone
 from synthdp.data.images import resize_pixels
 from synthdp.networks.alone import BATCH
 

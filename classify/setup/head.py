@@ -9,7 +9,7 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.prior import positive_weights, start_bias
-from classify.model import Classifier, features, inputs_of
+from classify.model.classifier import Classifier, features, inputs_of
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
 from classify.setup.patients import bound_on_units, training_rows

@@ -10,7 +10,7 @@ from torch import Tensor
 from classify.features.extract import on_arrays, refuse_damaged, trunk_views
 from classify.features.volumes import refuse_other_form
 from classify.head.prior import positive_weights
-from classify.model import Classifier, FeatureSource, restore_backbone
+from classify.model.classifier import Classifier, FeatureSource, restore_backbone
 from classify.network.gradients import Examples, TokenExamples
 from classify.network.images import ImageExamples
 from classify.network.top import TrainedNetwork, merge_low_rank, trained_network

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from classify.head.prior import start_bias
-from classify.model import Classifier, features, load_classifier, new_classifier, new_feature_source
+from classify.model.classifier import Classifier, features, new_classifier, new_feature_source
+from classify.model.folder import load_classifier
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
 from synthdp.data.dataset import open_dataset

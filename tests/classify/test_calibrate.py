@@ -13,7 +13,8 @@ from classify import calibrate as calibration
 from classify.calibrate import noisy_points, run_calibrate
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model import OperatingPoint, load_classifier, scores
+from classify.model.classifier import OperatingPoint, scores
+from classify.model.folder import load_classifier
 from classify.plans import plan_calibrate
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from classify.finetune import run_finetune
 from classify.head.train import lr_times_steps
-from classify.model import load_classifier, scores
+from classify.model.classifier import scores
+from classify.model.folder import load_classifier
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model import load_classifier, restore_backbone, scores
+from classify.model.classifier import restore_backbone, scores
+from classify.model.folder import load_classifier
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings

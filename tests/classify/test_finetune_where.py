@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from classify.finetune import run_finetune
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from classify.plans import plan_finetune
 from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import validate_settings

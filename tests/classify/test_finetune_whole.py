@@ -18,7 +18,8 @@ from classify.evaluate import run_evaluate
 from classify.features.extract import features_on_arrays
 from classify.finetune import run_finetune
 from classify.library.exported import run_export_model
-from classify.model import load_classifier, restore_backbone, scores
+from classify.model.classifier import restore_backbone, scores
+from classify.model.folder import load_classifier
 from classify.predict import run_predict
 from classify.pretrain import run_pretrain
 from classify.settings.finetune import FinetuneSettings

@@ -14,7 +14,8 @@ from PIL import Image
 
 from classify.calibrate import run_calibrate
 from classify.evaluate import run_evaluate
-from classify.model import Classifier, load_classifier, new_feature_source, save_classifier
+from classify.model.classifier import Classifier, new_feature_source
+from classify.model.folder import load_classifier, save_classifier
 from classify.predict import run_predict
 from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main

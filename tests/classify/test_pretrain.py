@@ -8,7 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from classify import pretrain
-from classify.model import features, load_classifier, scores
+from classify.model.classifier import features, scores
+from classify.model.folder import load_classifier
 from classify.plans import plan_pretrain
 from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
 from classify.settings.finetune import FinetuneSettings

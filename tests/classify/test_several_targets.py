@@ -14,7 +14,7 @@ from made_up import clinic_set, several_targets_set
 from classify.calibrate import run_calibrate
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from classify.predict import run_predict
 from classify.pretrain import fit_logistic, run_pretrain
 from classify.settings.finetune import FinetuneSettings

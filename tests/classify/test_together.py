@@ -11,7 +11,7 @@ from classify import together as module
 from classify.alike import evaluations_alike, finetunes_alike
 from classify.evaluate import run_evaluate, run_evaluations
 from classify.finetune import run_finetune
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings
 from classify.together import run_finetunes

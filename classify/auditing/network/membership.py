@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from classify.auditing.network.subject import NetworkSubject
-from classify.model import features, load_classifier, logits
+from classify.model.classifier import features, logits
+from classify.model.folder import load_classifier
 from synthdp.data.dataset import Row, targets_array, units_of
 from synthdp.privacy.attacks.membership import MembersFound, members_of_one_model
 from synthdp.privacy.noisy_sum.clipping import unit_means

@@ -12,7 +12,7 @@ from classify.evaluate import run_evaluate
 from classify.features.extract import augmented_features, backbone_features, trunk_views
 from classify.finetune import run_finetune
 from classify.library.classifier import Classifier
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from classify.network.gradients import PatientGradients
 from classify.network.images import ImageExamples, step_views
 from classify.network.top import trained_network

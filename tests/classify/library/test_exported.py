@@ -16,16 +16,16 @@ from made_up import random_run, received_run
 
 from classify.features.extract import features_on_arrays
 from classify.library.exported import TOLERANCE, run_export_model, write_classifier_file
-from classify.model import (
+from classify.model.classifier import (
     Classifier,
     OperatingPoint,
-    load_classifier,
     logits,
     new_classifier,
     new_feature_source,
     probabilities,
     restore_backbone,
 )
+from classify.model.folder import load_classifier
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import Settings
 from synthdp.data.images import resample

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from classify.features.scaling import plain_scaling
-from classify.model import Classifier, new_feature_source
+from classify.model.classifier import Classifier, new_feature_source
 from classify.new_images.saliency import OneView, draw_saliency, occluded, one_view, saliency_map
 from synthdp.networks.settings import FeatureSettings
 

@@ -18,7 +18,7 @@ from PIL import Image
 import synthdp
 from classify.features.input_form import InputForm
 from classify.library.exported import TOLERANCE, write_classifier_file
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import load_volumes, open_dataset
 from synthdp.data.volumes.form import VolumeForm, form_differences

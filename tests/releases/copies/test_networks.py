@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from classify.model import load_classifier
+from classify.model.folder import load_classifier
 from classify.predict import run_predict
 from classify.settings.finished import PredictSettings
 from synthdp.checkpoint import save_weights

@@ -10,20 +10,19 @@ from torch import Tensor
 
 from classify.features.extract import backbone_features
 from classify.features.scaling import Scaling
-from classify.model import (
+from classify.model.classifier import (
     Classifier,
     FeatureSource,
     features,
     head_logits,
-    load_classifier,
     logits,
     new_classifier,
     new_feature_source,
     probabilities,
     restore_backbone,
-    save_classifier,
     scores,
 )
+from classify.model.folder import load_classifier, save_classifier
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.settings import Settings
 from synthdp.data.dataset import Dataset, load_images, open_dataset

@@ -1,0 +1,1 @@
+"""A trained classifier, and the folder that it is kept in."""
