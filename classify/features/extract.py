@@ -257,22 +257,6 @@ def augmented_features(
     return torch.cat([own, torch.from_numpy(others)], dim=1)
 
 
-def trunk_views(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
-) -> NDArray[np.float16]:
-    """What the frozen trunk gives for `views` views of each image, (N, views, ...).
-
-    The first view is the image itself. A trunk that hands on the images, (N, views, 1, S, S), keeps
-    none; of volumes, (N, 1, D, S, S), there is one view.
-    """
-    if not finite:
-        refuse_damaged(backbone)
-    if dataset.info.depth is not None or backbone.hands_on_images:
-        return seen_views(backbone, dataset, rows, views)
-    own, others = kept_views(backbone, dataset, rows, views, finite=finite)
-    return own[:, None] if others is None else np.concatenate([own[:, None], others], axis=1)
-
-
 def seen_views(
     backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
 ) -> NDArray[np.float16]:
@@ -299,7 +283,13 @@ def kept_views(
 
     Both are in memory that the system may take back, where they are large: the cache's file has
     them.
+
+    Raises:
+        InputError: when an image is unreadable.
+        RunError: when a token is not finite, unless these are allowed (`cached_array`).
     """
+    if not finite:
+        refuse_damaged(backbone)
     refuse_other_form(backbone.settings, dataset)
     own = _trunk_tokens(backbone, dataset, rows, finite=finite)
     if views == 1:

@@ -82,7 +82,9 @@ class Examples(Protocol):
 class TokenExamples:
     """Patients' images as the frozen trunk hands them on, each in K views.
 
-    tokens: (N, K, L, C) float16; the rest as in `Examples`.
+    tokens: (N, J, L, C) float16, the first J views; others: (N, K - J, L, C) float16, those behind
+    them, none where J is K. They stay apart, as their files in the cache are: joined, a large set
+    would stand in memory whole. The rest as in `Examples`.
     """
 
     tokens: NDArray[np.float16]
@@ -90,15 +92,23 @@ class TokenExamples:
     units: Tensor
     tags: Sequence[bytes]
     positive_weights: Tensor | None = None
+    others: NDArray[np.float16] | None = None
 
     @property
     def n_views(self) -> int:
         """K."""
-        return int(self.tokens.shape[1])
+        return int(self.tokens.shape[1]) + (0 if self.others is None else self.others.shape[1])
 
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
         """The tokens of some views, (R, L, C) float16."""
-        return torch.from_numpy(self.tokens[images.numpy(), views.numpy()])
+        image, view, n_first = images.numpy(), views.numpy(), self.tokens.shape[1]
+        if self.others is None:
+            return torch.from_numpy(self.tokens[image, view])
+        values = np.empty((len(image), *self.tokens.shape[2:]), dtype=self.tokens.dtype)
+        first = view < n_first
+        values[first] = self.tokens[image[first], view[first]]
+        values[~first] = self.others[image[~first], view[~first] - n_first]
+        return torch.from_numpy(values)
 
 
 @dataclass(frozen=True, eq=False)

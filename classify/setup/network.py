@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.features.extract import on_arrays, refuse_damaged, trunk_views
+from classify.features.extract import kept_views, on_arrays, refuse_damaged
 from classify.features.volumes import refuse_other_form
 from classify.head.prior import positive_weights
 from classify.model.classifier import Classifier, FeatureSource, restore_backbone
@@ -106,8 +106,8 @@ def _network_examples(
     weights = positive_weights(settings.head.prior, dataset.info.targets)
     refuse_other_form(backbone.settings, dataset)
     if backbone.cuts_tokens and network.augment is None:
-        tokens = trunk_views(backbone, dataset, rows, network.views, finite=finite)
-        return TokenExamples(tokens, targets, owners, tags, weights)
+        own, others = kept_views(backbone, dataset, rows, network.views, finite=finite)
+        return TokenExamples(own[:, None], targets, owners, tags, weights, others)
     if not finite:
         refuse_damaged(backbone)
     of_volumes = dataset.info.depth is not None  # slices are made of the whole volume

@@ -10,8 +10,9 @@ from classify.features.extract import (
     augmented_features,
     backbone_features,
     features_on_arrays,
+    kept_views,
     on_arrays,
-    trunk_views,
+    seen_views,
 )
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.networks.alone import BATCH
@@ -81,20 +82,24 @@ def test_the_first_view_is_the_image_and_views_do_not_depend_on_other_images(
 ) -> None:
     rows = clinic.split("train")
     backbone = build_backbone(VIT, seed=0, trainable_blocks="all")
-    values = trunk_views(backbone, clinic, rows, 3)
+    values = seen_views(backbone, clinic, rows, 3)
     assert values.shape == (len(rows), 3, 1, 32, 32)
     np.testing.assert_allclose(values[:, 0], load_images(clinic, rows, 32), atol=1e-3)
-    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows[3:5], 3), values[3:5])
+    np.testing.assert_array_equal(seen_views(backbone, clinic, rows[3:5], 3), values[3:5])
     assert not np.array_equal(values[:, 1], values[:, 2])
 
 
 def test_tokens_of_views_are_cached(clinic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = clinic.split("train")
     backbone = build_backbone(VIT, seed=0, trainable_blocks=1)
-    values = trunk_views(backbone, clinic, rows, 3)
-    assert values.shape == (len(rows), 3, 5, 64)
+    values = kept_views(backbone, clinic, rows, 3)
+    assert [one.shape for one in values if one is not None] == [
+        (len(rows), 5, 64),
+        (len(rows), 2, 5, 64),
+    ]
     monkeypatch.setattr(TransformerBackbone, "trunk", None)
-    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows, 3), values)
+    for again, value in zip(kept_views(backbone, clinic, rows, 3), values, strict=True):
+        np.testing.assert_array_equal(again, value)
 
 
 @pytest.mark.parametrize("order", [None, "turns"])
@@ -124,11 +129,11 @@ def test_several_views_of_a_trained_end_are_those_in_one_piece_and_share_their_t
         backbone_features(second, clinic, clinic.rows), torch.from_numpy(expected[1])
     )
     assert torch.equal(found, torch.from_numpy(expected[0]))
-    tokens = trunk_views(second, clinic, clinic.rows, 1)
+    tokens, _ = kept_views(second, clinic, clinic.rows, 1)
     assert n_trunks == 0, "what one network's trunk gave was computed again for another"
     alone = settings.model_copy(update={"views": 1, "view_order": None})
     again = build_backbone(alone, seed=0, trainable_blocks=2)
-    assert np.array_equal(tokens, trunk_views(again, clinic, clinic.rows, 1))
+    assert np.array_equal(tokens, kept_views(again, clinic, clinic.rows, 1)[0])
 
 
 def test_tokens_of_many_images_are_not_kept(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from classify.evaluate import run_evaluate
-from classify.features.extract import augmented_features, backbone_features, trunk_views
+from classify.features.extract import augmented_features, backbone_features, seen_views
 from classify.finetune import run_finetune
 from classify.library.classifier import Classifier
 from classify.model.folder import load_classifier
@@ -121,7 +121,7 @@ def test_what_is_not_of_the_networks_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"head\.views: 1"):
         augmented_features(backbone, volumes, volumes.rows, 2)
     with pytest.raises(InputError, match="no random views are kept"):
-        trunk_views(backbone, volumes, volumes.rows, 2)
+        seen_views(backbone, volumes, volumes.rows, 2)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,16 @@ def test_the_physical_batch_changes_no_sum() -> None:
         assert (total(data, batch=batch) - whole).norm() < ROUNDING * CLIP
 
 
+def test_views_that_are_kept_apart_are_the_same_and_are_not_joined() -> None:
+    whole = examples(views=3)
+    parts = dataclasses.replace(whole, tokens=whole.tokens[:, :1], others=whole.tokens[:, 1:])
+    assert parts.n_views == 3
+    views = torch.tensor([0, 2, 1, 0])
+    asked = torch.tensor([1, 0, 3, 2]), views
+    assert torch.equal(parts.inputs(*asked), whole.inputs(*asked))
+    assert torch.equal(total(parts, batch=2), total(whole, batch=2))
+
+
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     data = examples(4)
     more = np.repeat(data.tokens[data.units == 0], 500, axis=0)
