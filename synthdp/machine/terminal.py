@@ -42,12 +42,14 @@ def tell(text: str) -> None:
 class ToldLines(logging.Handler):
     """Log records as lines of standard error, above the bars that may stand there.
 
-    Those with exact figures of patients (`for_the_holder`) are written to a terminal alone.
+    Those with exact figures of patients (`for_the_holder`) are written to a terminal alone. What
+    libraries note of their own work is not written: it helps no user, and may name files.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._said = set[str]()
+        self.addFilter(lambda record: record.levelno >= logging.WARNING or _is_own(record.name))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one, or what may be said in its place."""
@@ -57,6 +59,10 @@ class ToldLines(logging.Handler):
         elif elsewhere not in self._said:
             self._said.add(elsewhere)
             tell(f"exact figures of patients are shown at a terminal alone; {elsewhere}")
+
+
+def _is_own(logger: str) -> bool:
+    return logger.partition(".")[0] in ("synthdp", "gan", "classify")
 
 
 #: The attribute of a log record with exact figures of patients.

@@ -1,5 +1,6 @@
 """Commands write to whatever there is: an ASCII terminal, a closed stream, a broken pipe."""
 
+import logging
 import os
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.machine.terminal import ToldLines
 
 COMMAND = f"{sys.executable} -m synthdp.cli"
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -94,3 +96,13 @@ def test_a_stream_that_takes_nothing_ends_in_no_traceback(
     assert b"Exception ignored" not in done.stderr
     wrong = shell(f"{COMMAND} data phantoms out= {streams}", tmp_path)
     assert (wrong.returncode, b"Traceback" in wrong.stderr) == (2, False), wrong.stderr
+
+
+def test_what_libraries_note_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = ToldLines()
+    for name, level in (("matplotlib.font_manager", logging.INFO), ("synthdpx", logging.INFO),
+                        ("synthdp.runs", logging.INFO), ("classify", logging.INFO),
+                        ("torch.distributed", logging.WARNING)):  # fmt: skip
+        handler.handle(logging.LogRecord(name, level, "", 0, f"said by {name}", None, None))
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"said by {name}" for name in ("synthdp.runs", "classify", "torch.distributed")]
