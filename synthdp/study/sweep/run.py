@@ -114,8 +114,9 @@ def run_calls(
             )
         if begun and len(waiting) == n_waiting:  # all that could run is made elsewhere
             if time.monotonic() - logged_at >= LOG_WAIT_EVERY_S:
-                names = ", ".join(call.folder for call in begun[:4]) + ", ..." * (len(begun) > 4)
-                log.info("waiting for %d run(s) that another process makes: %s", len(begun), names)
+                made = [call.folder for call in begun if parent_of(call) not in waiting]
+                names = ", ".join(made[:4]) + ", ..." * (len(made) > 4)
+                log.info("waiting for %d run(s) that another process makes: %s", len(made), names)
                 logged_at = time.monotonic()
             time.sleep(WAIT_S)
     return {folder: error for folder, error in failed.items() if folder in calls}
