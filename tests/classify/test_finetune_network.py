@@ -165,12 +165,12 @@ def test_the_defaults_learn_under_privacy(
 ) -> None:
     """Under one noise: under another a model may be worse by chance."""
     monkeypatch.setattr(noise, "new_key", lambda: bytes(range(32)))
-    clinic = make_set(tmp_path / "clinic", n_patients=240)
+    clinic = make_set(tmp_path / "clinic", n_patients=120)
     run = run_finetune(
         settings(
             clinic,
-            privacy=PrivacySettings(epsilon=12, delta=1e-3, population=150, noise="philox"),
-            network={"trainable_blocks": 1, "steps": 30, "batch": 64, "tune": tune},
+            privacy=PrivacySettings(epsilon=12, delta=1e-3, population=75, noise="philox"),
+            network={"trainable_blocks": 1, "steps": 12, "batch": 32, "tune": tune},
         )
     )
     dataset = open_dataset(clinic)

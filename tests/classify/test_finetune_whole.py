@@ -48,7 +48,7 @@ PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50, noise="philox")
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clinic_set(tmp_path_factory.mktemp("data") / "clinic", n_patients=6)
+    return clinic_set(tmp_path_factory.mktemp("data") / "clinic", n_patients=4)
 
 
 def settings(clinic: Path, out: Path, **changes: Any) -> FinetuneSettings:
@@ -155,7 +155,7 @@ def test_from_public_weights_those_alone_are_kept_that_moved(clinic: Path, tmp_p
 def test_it_goes_on_from_a_pretrained_run_of_other_findings(
     clinic: Path, tmp_path: Path, kind: str
 ) -> None:
-    elsewhere = clinic_set(tmp_path / kind, kind, targets=("pneumonia",), n_patients=6)
+    elsewhere = clinic_set(tmp_path / kind, kind, targets=("pneumonia",), n_patients=4)
     pretrained = run_pretrain(
         PretrainSettings(
             data=elsewhere, out=tmp_path / "pre", backbone=BACKBONE, trainable_blocks="all",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pytorch_fid import inception
 
 from gan.assess import run_assess
+from gan.quality import page
 from gan.settings.assess import AssessSettings
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -68,6 +69,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_set(house / "fresh", fresh)
     write_set(house / "planted", [*planted, *fresh])
     return house
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the curves out of the page, which take half the time of an assessment so small."""
+    monkeypatch.setattr(page, "_draw_spectra", lambda sets: "")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +171,7 @@ def test_the_same_command_gives_the_same_figures(out: Path, house: Path, tmp_pat
     assert (again / "quality.json").read_text() == (out / "quality.json").read_text()
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_a_closer_set_has_better_figures(house: Path, tmp_path: Path) -> None:
     """Fresh phantoms beside the same ones striped, shrunk in variety, and mislabelled."""
     fresh = images_of(open_dataset(house / "fresh"))
@@ -208,6 +216,7 @@ def test_ten_images_of_one_class_and_another_size_still_have_figures(
     assert "one class" in (tmp_path / "out" / "quality.html").read_text()
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_images_of_mixed_size_are_read_at_the_size_of_their_set(
     house: Path, tmp_path: Path
 ) -> None:
@@ -221,6 +230,7 @@ def test_images_of_mixed_size_are_read_at_the_size_of_their_set(
     assert figure(found, "Recall").synthetic.value > 0.5
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_without_val_the_rest_is_still_measured(house: Path, tmp_path: Path) -> None:
     real = run_phantoms(
         PhantomSettings(
@@ -237,6 +247,7 @@ def test_without_val_the_rest_is_still_measured(house: Path, tmp_path: Path) -> 
     assert "nothing is known of membership" in " ".join(found.findings)
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_equal_images_with_both_labels_are_counted(house: Path, tmp_path: Path) -> None:
     fresh = images_of(open_dataset(house / "fresh"))
     twice = [*fresh, (fresh[0][0], 1 - fresh[0][1]), fresh[1]]
@@ -245,6 +256,7 @@ def test_equal_images_with_both_labels_are_counted(house: Path, tmp_path: Path) 
     assert (found.synthetic.duplicates, found.synthetic.label_conflicts) == (2, 1)
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_a_large_set_is_thinned_evenly_and_says_so(house: Path, tmp_path: Path) -> None:
     settings = settings_of(house / "fresh", house / "real", tmp_path / "out", max_images=12)
     found = read_assessment(run_assess(settings))
@@ -252,6 +264,7 @@ def test_a_large_set_is_thinned_evenly_and_says_so(house: Path, tmp_path: Path) 
     assert figure(found, "FD-Tiny", comparison="all").synthetic.n[0] == 12
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_fid_is_computed_with_the_checked_inception_file_alone(house: Path, tmp_path: Path) -> None:
     fresh = images_of(open_dataset(house / "fresh"))
     synthetic = write_set(tmp_path / "synthetic", fresh[:3])

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,25 @@ TinySettings = Callable[..., TrainGanSettings]
 UNPROTECTED = "--yes-without-protection"
 NETWORK = Path(gan.network.__file__).parent
 
+#: Runs texts of Python one after the other, each in a child of its own that begins with PyTorch
+#: already read, which takes seconds. A line each asks for one, and one each tells its exit code.
+READY = """
+import contextlib, json, os, sys
+import numpy, torch
+assert not {"gan", "synthdp", "pydantic"} & sys.modules.keys()
+for line in sys.stdin:
+    code, folder, arguments, output = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        sys.argv = ["-c", *arguments]
+        sys.stdin.close()
+        with open(output, "w") as stream, contextlib.redirect_stdout(stream):
+            exec(compile(code, "<call>", "exec"), {"__name__": "__main__"})
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
 #: What medigan does: puts the folder above the package on the path, and calls its function.
 CALLER = """
 import importlib, importlib.util, json, sys
@@ -77,26 +96,49 @@ for number, call in enumerate(calls):
     results[f"words{number}"] = np.array(json.dumps(words))
 np.savez(f"{folder}/results.npz", **results)
 """
+#: Runs a text far from our code; gives what it printed.
+Elsewhere = Callable[[str, Path, list[str]], str]
+#: Runs calls of the package of that name in a folder: images and words of each.
+Medigan = Callable[..., list[tuple[np.ndarray, Any]]]
 
 
-def as_medigan_does(
-    packages: Path, name: str, *calls: dict[str, Any]
-) -> list[tuple[np.ndarray, Any]]:
-    """Run the calls one after the other in a process of its own: images and words of each."""
-    defaults = {"output_path": str(packages / "images"), "save_images": False}
-    complete = json.dumps([{**defaults, **call} for call in calls])
-    checkout = str(Path(__file__).parents[2])
-    subprocess.run(
-        [sys.executable, "-c", CALLER, str(packages), name, complete, checkout],
-        check=True,
-        cwd=packages,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-    )
-    with np.load(packages / "results.npz") as results:
-        return [
-            (results[f"images{number}"], json.loads(str(results[f"words{number}"])))
-            for number in range(len(calls))
-        ]
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with subprocess.Popen(
+        [sys.executable, "-c", READY], cwd=folder, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as ready:  # fmt: skip
+        assert ready.stdin is not None
+        assert ready.stdout is not None
+
+        def run_elsewhere(code: str, where: Path, arguments: list[str]) -> str:
+            asked = [code, str(where), arguments, str(folder / "printed")]
+            print(json.dumps(asked), file=ready.stdin, flush=True)
+            assert ready.stdout.readline() == "0\n"
+            return (folder / "printed").read_text()
+
+        yield run_elsewhere
+        ready.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def as_medigan_does(elsewhere: Elsewhere) -> Medigan:
+    def generated(
+        packages: Path, name: str, *calls: dict[str, Any]
+    ) -> list[tuple[np.ndarray, Any]]:
+        defaults = {"output_path": str(packages / "images"), "save_images": False}
+        complete = json.dumps([{**defaults, **call} for call in calls])
+        checkout = str(Path(__file__).parents[2])
+        elsewhere(CALLER, packages, [str(packages), name, complete, checkout])
+        with np.load(packages / "results.npz") as results:
+            return [
+                (results[f"images{number}"], json.loads(str(results[f"words{number}"])))
+                for number in range(len(calls))
+            ]
+
+    return generated
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +165,9 @@ def grey_levels(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def test_medigan_gets_images_and_labels_in_words(packages: Path, run: Path) -> None:
+def test_medigan_gets_images_and_labels_in_words(
+    packages: Path, run: Path, as_medigan_does: Medigan
+) -> None:
     vector = np.random.default_rng(5).normal(size=(3, 16)).tolist()
     results = as_medigan_does(
         packages,
@@ -160,7 +204,9 @@ def test_medigan_gets_images_and_labels_in_words(packages: Path, run: Path) -> N
         assert np.array_equal(np.asarray(image), seeded[0][1])
 
 
-def test_a_latent_vector_draws_what_our_own_generator_draws(packages: Path, run: Path) -> None:
+def test_a_latent_vector_draws_what_our_own_generator_draws(
+    packages: Path, run: Path, as_medigan_does: Medigan
+) -> None:
     vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(3))
     ((images, _),) = as_medigan_does(
         packages, "mcgan_discs", {"num_samples": 2, "condition": 1, "vector": vectors.tolist()}
@@ -176,7 +222,10 @@ def test_a_latent_vector_draws_what_our_own_generator_draws(packages: Path, run:
 
 
 def test_a_mixture_is_one_package(
-    run: Path, discs_as_real: Path, tmp_path_factory: pytest.TempPathFactory
+    run: Path,
+    discs_as_real: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    as_medigan_does: Medigan,
 ) -> None:
     root = tmp_path_factory.mktemp("mixture")
     plain = run_train_gan(settings_of(discs_as_real, root / "plain", seed=1))
@@ -188,7 +237,7 @@ def test_a_mixture_is_one_package(
     assert grey_levels(images, drawn(mixed, 35, 7)) <= 1
 
 
-def test_bad_arguments_raise(packages: Path) -> None:
+def test_bad_arguments_raise(packages: Path, as_medigan_does: Medigan) -> None:
     results = as_medigan_does(
         packages,
         "mcgan_discs",
@@ -286,7 +335,7 @@ def test_a_package_that_promises_nothing_is_asked_for_by_name(
 
 
 def test_attributes_are_drawn_from_the_prior(
-    make_set: MakeSet, tiny_settings: TinySettings, tmp_path: Path
+    make_set: MakeSet, tiny_settings: TinySettings, tmp_path: Path, as_medigan_does: Medigan
 ) -> None:
     data = make_set(tmp_path / "discs")
     manifest = data / "manifest.csv"
@@ -312,7 +361,7 @@ def test_attributes_are_drawn_from_the_prior(
 
 
 def test_a_dcgan_is_exported_as_well(
-    discs: Path, tiny_settings: TinySettings, tmp_path: Path
+    discs: Path, tiny_settings: TinySettings, tmp_path: Path, as_medigan_does: Medigan
 ) -> None:
     settings = tiny_settings(
         discs, tmp_path / "run", arch="dcgan", loss="bce", channels=(16, 12, 8), kimg=0.016
@@ -408,7 +457,9 @@ def test_an_assessment_stands_in_the_metadata(run: Path, tmp_path: Path) -> None
     assert told not in (run / "card.md").read_text()
 
 
-def test_the_card_of_a_package_tells_of_the_package_and_its_code_runs(packages: Path) -> None:
+def test_the_card_of_a_package_tells_of_the_package_and_its_code_runs(
+    packages: Path, elsewhere: Elsewhere
+) -> None:
     package = packages / "mcgan_discs"
     text = (package / "card.md").read_text()
     for gone in ("synthdp generate", "run_stage", "--check", "release.json", "safetensors"):
@@ -419,10 +470,8 @@ def test_the_card_of_a_package_tells_of_the_package_and_its_code_runs(packages: 
     there = {path.name for path in package.iterdir()}
     assert {*files} == there - {"__init__.py", "__pycache__"}
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=packages, capture_output=True, text=True
-    )
-    assert done.stdout.startswith("4 images of shape (32, 32)")
+    code = 'import sys; sys.path.insert(0, "")\n' + code
+    assert elsewhere(code, packages, []).startswith("4 images of shape (32, 32)")
 
 
 def test_the_networks_need_torch_and_numpy_alone_and_import_each_other_relatively() -> None:

@@ -22,6 +22,7 @@ from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.results import read_results
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
+from synthdp.study.sweep import engine
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, shard_rows
 from synthdp.study.sweep.state import locked_study, open_shared_study
@@ -196,7 +197,10 @@ def test_runs_of_other_versions_are_told(
     assert "of the finished runs 2 with torch 1.0 (now " in caplog.text
 
 
-def test_where_a_study_runs_may_change_over_its_life(values: dict[str, object]) -> None:
+def test_where_a_study_runs_may_change_over_its_life(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "cpu_count", lambda: 1)  # all of them need no process of their own
     run_study(study_settings(values, shard="1/2", threads=1))
     assert run_study(study_settings(values, workers="all", devices=[])).is_file()
 
