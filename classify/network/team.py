@@ -64,7 +64,10 @@ class Team:
                 distributed.broadcast(torch.tensor([_ANNOUNCED, 0, 0]), src=0)
 
     def is_announced(self) -> bool:
-        """Of the others: whether there is something to train; False where the run is finished."""
+        """Of the others: wait for the first; whether there is something to train.
+
+        False where the run is finished.
+        """
         head = torch.empty(3, dtype=torch.int64)
         with _lost_process_named():
             distributed.broadcast(head, src=0)
