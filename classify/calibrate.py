@@ -27,8 +27,15 @@ from scipy.special import expit
 from torch import Tensor
 
 from classify.evaluate import known_targets
-from classify.features.input_form import refuse_unlike_volumes
-from classify.model.classifier import Classifier, OperatingPoint, features, logits, probabilities
+from classify.features.input_form import refuse_unlike_images
+from classify.model.classifier import (
+    Classifier,
+    OperatingPoint,
+    features,
+    logits,
+    probabilities,
+    sees_volumes,
+)
 from classify.model.folder import load_classifier, save_classifier
 from classify.plans import calibration_plan
 from classify.settings.finished import CalibrateSettings
@@ -90,7 +97,7 @@ def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> Calibrat
     """What is calibrated, and on which images; raises as `run_calibrate`."""
     dataset = plan.dataset
     classifier = replace(load_classifier(settings.run), points=())
-    refuse_unlike_volumes(classifier.input_form, dataset.info)
+    refuse_unlike_images(classifier.input_form, dataset.info, of_volumes=sees_volumes(classifier))
     # With a promise nothing is refused for what these images are: that would tell of a patient.
     promised = plan.mechanism is not None
     of_cohort = cohort_rows(

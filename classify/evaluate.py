@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.features.input_form import refuse_unlike_volumes
+from classify.features.input_form import refuse_unlike_images
 from classify.model.classifier import (
     Classifier,
     SourceKey,
     features,
     logits,
     probabilities,
+    sees_volumes,
     source_key,
 )
 from classify.model.folder import load_classifier
@@ -194,9 +195,12 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
     """Score the images and write what `run_evaluate` says."""
     dataset, rows = images.dataset, images.rows
     classifier = _of_targets(load_classifier(settings.run), settings.targets)
-    if not settings.other_form:
-        mend = ", or set other_form: true, where the difference is meant"
-        refuse_unlike_volumes(classifier.input_form, dataset.info, mend=mend)
+    refuse_unlike_images(
+        None if settings.other_form else classifier.input_form,
+        dataset.info,
+        of_volumes=sees_volumes(classifier),
+        mend=", or set other_form: true, where the difference is meant",
+    )
     plan = _privacy_plan(settings, dataset)
     promised = plan is not None
     targets = known_targets(dataset, rows, classifier.targets)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.features.extract import features_on_arrays, volume_features
-from classify.features.input_form import InputForm, refuse_unlike_volumes
-from classify.features.volumes import VOLUMES_AT_ONCE, refuse_other_form
+from classify.features.input_form import InputForm, refuse_unlike_images
+from classify.features.volumes import VOLUMES_AT_ONCE
 from classify.model.classifier import (
     Classifier,
     FeatureSource,
@@ -38,7 +38,7 @@ from classify.settings.finished import PredictSettings
 from synthdp.config.settings import MAX_NAME_BYTES
 from synthdp.data.dataset import load_volumes, open_dataset, raise_problems
 from synthdp.data.decoding import is_jpeg, square_image
-from synthdp.data.description import is_dataset
+from synthdp.data.description import is_dataset, set_around
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.dicom import settings_as_imported
 from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
@@ -90,7 +90,9 @@ def run_predict(settings: PredictSettings) -> Path:
         return _scored_volumes(settings, classifier)
     if settings.volumes is not None:
         raise InputError(f"volumes: {settings.run} is a classifier of flat images; leave it out")
-    form = classifier.input_form
+    form, of_set = classifier.input_form, set_around(settings.images)
+    if of_set is not None:  # a volume's file is a picture too, of its slices below each other
+        refuse_unlike_images(form, of_set, of_volumes=False)
     if settings.size_px is None and form is not None and not is_dataset(settings.images):
         settings = settings.model_copy(update={"size_px": form.size_px})
     if settings.boxes is None:
@@ -117,9 +119,7 @@ def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
                 "it out"
             )
         dataset = open_dataset(settings.images)
-        for one in classifier.feature_sources:
-            refuse_other_form(one.backbone, dataset)
-        refuse_unlike_volumes(classifier.input_form, dataset.info)
+        refuse_unlike_images(classifier.input_form, dataset.info, of_volumes=True)
         images = [
             NewImage(f"row {number}", row.image, settings.images / row.image)
             for number, row in enumerate(dataset.rows, start=2)

@@ -41,24 +41,33 @@ def input_form(info: DatasetInfo) -> InputForm | None:
     return InputForm(size_px=info.size_px, depth=info.depth, volumes=info.volumes)
 
 
-def refuse_unlike_volumes(form: InputForm | None, info: DatasetInfo, *, mend: str = "") -> None:
-    """Refuse a set whose volumes were brought to another form than those of a training.
+def refuse_unlike_images(
+    form: InputForm | None, info: DatasetInfo, *, of_volumes: bool, mend: str = ""
+) -> None:
+    """Refuse a set of volumes for a classifier of flat images, the other way round, and another
+    form of volumes than that of the training.
 
-    A network sees other anatomy, or other grey levels, in them, and its scores mean nothing then.
+    A network sees other anatomy, or other grey levels, in such, and its scores mean nothing then.
 
     Args:
-        form: what the classifier keeps of its training's set; None of flat images, and of models
-            of earlier versions.
+        form: what the classifier keeps of its training's set; None of flat images of one target,
+            and of models of earlier versions.
         info: of the set.
-        mend: what else can be done about it, in words.
+        of_volumes: whether the classifier sees volumes.
+        mend: what else can be done about another form, in words.
 
     Raises:
-        InputError: with each setting that differs.
+        InputError: with what the set holds, or each setting that differs.
     """
-    if form is None:
-        return
-    if differences := ", ".join(form_differences(info, form)):
+    if (info.depth is not None) != of_volumes:
+        there = "flat images" if info.depth is None else f"volumes of {info.sides}"
+        wanted = "volumes" if of_volumes else "flat images"
+        raise InputError(
+            f"{info.name}: holds {there}, and the run is a classifier of {wanted}; name a set of "
+            "such, or another run"
+        )
+    if of_volumes and form is not None and (differences := ", ".join(form_differences(info, form))):
         raise InputError(
             f"{info.name}: its volumes are of another form than those that the classifier was "
-            f"trained on: {differences}; import the files again with these settings{mend}"
+            f"trained on: {differences}; make the set again with these settings{mend}"
         )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,6 +129,15 @@ def _sets_around(path: Path) -> Iterator[DatasetInfo]:
     """The sets in whose folders a file or folder stands, links followed, the innermost first."""
     path = path.resolve()
     return (read_info(folder) for folder in (path, *path.parents) if is_dataset(folder))
+
+
+def set_around(path: Path) -> DatasetInfo | None:
+    """The set in whose folder a file or folder stands, links followed; None too where a
+    `dataset.json` around it is no set's.
+    """
+    with suppress(InputError):
+        return next(_sets_around(path), None)
+    return None
 
 
 def protected_set_of(path: Path) -> DatasetInfo | None:

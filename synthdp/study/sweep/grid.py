@@ -369,8 +369,8 @@ def _volumes_unlike(settings: StudySettings, rows: Sequence[GridRow]) -> Iterato
             if differences := ", ".join(form_differences(info, known)):
                 yield (
                     f"evaluate_on: {info.name}: its volumes are of another form than those of "
-                    f"{known.name}, which models learn from: {differences}; import the files again "
-                    "with these settings, or leave the set out"
+                    f"{known.name}, which models learn from: {differences}; make the set again "
+                    "with these settings, or leave it out"
                 )
 
 

@@ -135,6 +135,25 @@ def test_what_is_wrong_with_scans_is_told_by_number(
     assert scores_in(tmp_path / "t.csv") == scores_in(tmp_path / "u.csv")
 
 
+def test_volumes_are_no_images_of_a_flat_classifier_nor_the_other_way_round(
+    house: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = ["--out", str(tmp_path / "flat"), "subject=chest", "targets=[effusion]"]
+    assert main(["data", "phantoms", *flat, "--patients", "8", "size_px=16"]) == EXIT_DONE
+    network = "backbone={name: test_efficientnet_gn, size_px: 32}"
+    plain = ["privacy.epsilon=none", "head={steps: 2}"]
+    run = ["finetune", f"data={tmp_path / 'flat'}", f"out={tmp_path / 'run'}", network, *plain]
+    assert main(run) == EXIT_DONE
+    out = ["--out", str(tmp_path / "out")]
+    for volumes in (house / "set", house / "set" / "images"):
+        assert main(["predict", str(tmp_path / "run"), str(volumes), *out]) == EXIT_BAD_INPUT
+        assert "holds volumes of 6 slices of 16 x 16 px, and the run" in capsys.readouterr().err
+    for images in (house / "frozen", house / "whole"):
+        assert main(["predict", str(images), str(tmp_path / "flat"), *out]) == EXIT_BAD_INPUT
+        assert "holds flat images, and the run is a classifier of vol" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_set_and_a_flat_classifier_take_no_form_of_volumes(
     house: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
