@@ -11,6 +11,7 @@ those of `tests/storage/test_files.py` and what runs in a process of its own wai
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -59,6 +60,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Compute one gradient before any test does, so that children of tests may compute theirs.
+
+    PyTorch counts its devices at a process's first gradient, and from the second device on refuses
+    gradients in forked children. `torch.export` brings a device that is none, so that a test
+    of kills would fail where an export came before the first gradient.
+    """
+    if torch := sys.modules.get("torch"):
+        weight = torch.ones(1, requires_grad=True)
+        torch.autograd.grad((weight * weight).sum(), weight)
 
 
 @pytest.hookimpl(wrapper=True)
