@@ -21,6 +21,7 @@ from torch.utils.data import Dataset, TensorDataset
 from classify.library.patient_trainer import PatientTrainer
 from synthdp.data.budget import change_budget
 from synthdp.errors import InputError
+from synthdp.privacy import keys
 from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.noisy_sum import noise
@@ -107,7 +108,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def one_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """One key for all that is secret, so that only what differs by a patient differs."""
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * KEY_BYTES)
+    for module in (keys, noise):
+        monkeypatch.setattr(module, "new_key", lambda: b"k" * KEY_BYTES)
 
 
 def naive(

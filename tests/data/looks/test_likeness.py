@@ -226,7 +226,7 @@ def test_groups_grow_by_pairs() -> None:
     for pairs in ([(0, 1), (2, 3)], [(1, 2)], [(6, 7), (0, 3)]):
         first, second = (np.array(side, dtype=np.int64) for side in zip(*pairs, strict=True))
         groups.join(first, second)
-    assert groups.found() == [(0, 1, 2, 3), (6, 7)]
+    assert groups.of_several() == [(0, 1, 2, 3), (6, 7)]
 
 
 @pytest.mark.parametrize("mask", [None, circle])
