@@ -30,14 +30,20 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, uni
 from synthdp.data.decoding import decode_pixels, refuse_narrow
 from synthdp.data.importing.dicom import refuse_other_sources, run_dicom, settings_as_imported
 from synthdp.data.importing.settings.dicom import DicomSettings
-from synthdp.data.manifest.tables import csv_text
+from synthdp.data.people.folds import rows_of_fold
 from synthdp.data.people.units import refuse_unknown_patients
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import NoisyAuroc, NoisyAurocs, noisy_aurocs
-from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, Predictions, ScoredImages
+from synthdp.evaluation.predictions import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    Predictions,
+    ScoredImages,
+    predictions_csv,
+)
 from synthdp.evaluation.summary import evaluate
 from synthdp.machine.progress import progress
 from synthdp.privacy.keys import new_key
@@ -105,12 +111,13 @@ class ScoredSet:
     """Images on which runs are scored: what they share is read once.
 
     finite: whether an image may stop it by what it shows, since nothing is promised to these
-    patients.
+    patients; among: as `classify.model.classifier.features` takes them.
     """
 
     dataset: Dataset
     rows: tuple[Row, ...]
     finite: bool
+    among: tuple[Row, ...] | None = None
     _features: dict[SourceKey, Tensor] = field(default_factory=dict)
     _repeats: dict[tuple[str, ...], Repeats] = field(default_factory=dict)
 
@@ -130,7 +137,7 @@ class ScoredSet:
             if key not in self._features:
                 alone = classifier.with_feature_sources([source])
                 (self._features[key],) = features(
-                    alone, self.dataset, self.rows, finite=self.finite
+                    alone, self.dataset, self.rows, finite=self.finite, among=self.among
                 )
             raws.append(self._features[key])
         return probabilities(classifier, logits(classifier, raws))
@@ -151,7 +158,8 @@ def open_images(settings: EvaluateSettings, dataset: Dataset) -> ScoredSet:
         settings.where,
         may_be_empty=promised,
     )
-    return ScoredSet(dataset, rows, finite=not promised)
+    own = rows_of_fold(rows, settings.fold, may_be_empty=promised)
+    return ScoredSet(dataset, own, finite=not promised, among=rows if settings.fold else None)
 
 
 def run_evaluations(all_settings: Sequence[EvaluateSettings]) -> list[Exception | None]:
@@ -207,8 +215,15 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
     # Under a promise nothing may hang on one patient's image, and its import has refused such ones.
     repeats = vars(images.repeats(classifier.targets, targets))
     scored = images.scores(classifier)
+    predictions = Predictions(
+        images=tuple(row.image for row in rows),
+        patients=tuple(row.patient_id for row in rows),
+        targets=classifier.targets,
+        labels=targets,
+        scores=scored[None],
+    )
     try:
-        exact = _exact_figures(settings, classifier, dataset, (rows, targets, scored))
+        exact = _exact_figures(settings, classifier, dataset, rows, predictions)
     except InputError as error:
         if not promised:
             raise
@@ -219,9 +234,7 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
         write_atomic(folder / "config.yaml", dump_settings(settings))
         for name, content in exact.items():
             write_json(folder / name, content)
-        write_atomic(
-            folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
-        )
+        write_atomic(folder / PREDICTIONS_FILE, predictions_csv(predictions))
         write_inputs(folder, inputs)
         if settings.table is not None:  # the set tells when the files have changed since
             shutil.copytree(dataset.root, folder / IMPORTED)
@@ -243,25 +256,23 @@ def _exact_figures(
     settings: EvaluateSettings,
     classifier: Classifier,
     dataset: Dataset,
-    judged: tuple[Sequence[Row], NDArray[np.float64], NDArray[np.float32]],
+    rows: Sequence[Row],
+    predictions: Predictions,
 ) -> dict[str, Any]:
-    """What the files of exact figures hold, by their names.
-
-    `judged` is the rows with their targets and scores, (N, T) each.
+    """What the files of exact figures hold, by their names; `rows` are those of the predictions.
 
     Raises:
         InputError: when no target is known, a score is no number, or a column makes no groups.
     """
-    rows, targets, scored = judged
     if not rows:
         raise InputError("no image is left, so there is nothing to evaluate")
     if settings.by is not None:
         refuse_no_groups(dataset, rows, settings.by, setting="by")
     contents: dict[str, Any] = {
         METRICS_FILE: evaluate(
-            targets,
-            scored,
-            [row.patient_id for row in rows],
+            predictions.labels,
+            predictions.scores[0],
+            predictions.patients,
             names=classifier.targets,
             threshold=thresholds(classifier),
             at_sensitivity=settings.at_sensitivity,
@@ -270,13 +281,6 @@ def _exact_figures(
         ).to_json()
     }
     if settings.by is not None:
-        predictions = Predictions(
-            images=tuple(row.image for row in rows),
-            patients=tuple(row.patient_id for row in rows),
-            targets=classifier.targets,
-            labels=targets,
-            scores=scored[None],
-        )
         images = ScoredImages(predictions, [thresholds(classifier)], dataset, rows)
         figures = judge_images(images, settings.by)
         contents["fairness.json"] = [figure.model_dump(mode="json") for figure in figures]
@@ -457,16 +461,3 @@ def count_repeats(
 def _conflict(labels: NDArray[np.float64]) -> bool:
     """Whether equal images, (K, T), have both labels of some target."""
     return bool(((labels == 0).any(axis=0) & (labels == 1).any(axis=0)).any())
-
-
-def _predictions(
-    rows: Sequence[Row],
-    targets: NDArray[np.float64],
-    scored: NDArray[np.float32],
-    names: Sequence[str],
-) -> str:
-    cells: list[list[object]] = []
-    for row, labels, values in zip(rows, targets, scored, strict=True):
-        known = ["" if math.isnan(label) else int(label) for label in labels]
-        cells.append([row.image, row.patient_id, *known, *(f"{v:.9g}" for v in values)])
-    return csv_text(["image", "patient_id", *names, *(f"score_{name}" for name in names)], cells)

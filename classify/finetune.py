@@ -31,8 +31,8 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.network import NetworkSettings
 from classify.setup.head import HeadSetup, set_up_head
 from classify.setup.network import NetworkSetup, refuse_untrainable, set_up_network
+from classify.setup.patients import chosen_words
 from classify.setup.start import starting_classifier
-from synthdp.data.columns import where_words
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
@@ -335,7 +335,7 @@ def _card(
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(targets),
-        "images": f"those of {where_words(settings.where)}" if settings.where else "all of train",
+        "images": chosen_words(settings, where="those of {}") or "all of train",
         "head": recipe,
         "started from": _start_words(settings),
         "mixed with": "-" if mixed is None else _mixed_words(dataset.info.targets, mixed),

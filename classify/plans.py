@@ -10,7 +10,7 @@ from pathlib import Path
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings
 from classify.settings.pretrain import PretrainSettings
-from synthdp.data.columns import where_words
+from classify.setup.patients import chosen_words
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.people.cohorts import cohort_of
 from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
@@ -86,7 +86,7 @@ def finetuning_plan(
         sampling_rate=training.sampling_rate,
         clip_norm=training.clip_norm,
         unprotected_note=FIXED_NOISE_NOTE if fixed_noise else UNPROTECTED_NOTE,
-        note=f"images of {where_words(settings.where)} alone" if settings.where else "",
+        note=chosen_words(settings, where="images of {} alone"),
     )
 
 

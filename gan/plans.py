@@ -26,6 +26,7 @@ from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_small_population, units_of
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
+from synthdp.data.people.folds import rows_outside_fold
 from synthdp.data.people.units import (
     bounded_rows,
     refuse_fewer_than_imported,
@@ -103,7 +104,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     promised = settings.privacy.protects
     train = dataset.split("train", may_be_empty=promised)
     of_cohort = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
-    rows = bounded_rows(of_cohort, settings.privacy.images_per_patient)
+    left = rows_outside_fold(of_cohort, settings.leave_out, settings.share, may_be_empty=promised)
+    rows = bounded_rows(left, settings.privacy.images_per_patient)
     unit = settings.privacy.unit
     units = tuple(units_of(rows, unit))
     if not promised:

@@ -184,6 +184,7 @@ def features(
     *,
     views: int = 1,
     finite: bool = True,
+    among: Sequence[Row] | None = None,
 ) -> list[Tensor]:
     """Raw features of `rows` from each network, from the data set's cache.
 
@@ -194,6 +195,8 @@ def features(
         views: of each image, itself first, then random ones.
         finite: refuse features that are not; False where patients are promised something, and a
             refusal would tell of one of them.
+        among: more rows, for which features are made and kept together, so that other choices of
+            them find these there; `rows` themselves when None.
 
     Returns:
         For each network (N * views, D) float32, the views of an image together.
@@ -203,13 +206,17 @@ def features(
         RunError: when a feature is not finite, unless these are allowed.
     """
     raws = []
+    everyone = rows if among is None else among
+    number = {row.image: index for index, row in enumerate(everyone)}
+    own = None if among is None else torch.tensor([number[row.image] for row in rows])
     for one in classifier.feature_sources:
         backbone = None
         if one.trainable_blocks == 0 and not one.trained:
             backbone = _shared_backbone(one.backbone, one.seed)
         backbone = backbone or restore_backbone(one)
-        of_views = augmented_features(backbone, dataset, rows, views, finite=finite)
-        raws.append(of_views.flatten(0, 1))
+        of_views = augmented_features(backbone, dataset, everyone, views, finite=finite)
+        chosen = of_views if own is None else of_views[own.long()]
+        raws.append(chosen.flatten(0, 1))
     return raws
 
 

@@ -11,7 +11,7 @@ from synthdp.config.settings import ADDED_LATER, Seed, Settings
 from synthdp.data.columns import Where
 from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.settings import PrivacySettings
-from synthdp.privacy.units import CohortPart
+from synthdp.privacy.units import CohortPart, Fold
 
 
 def refuse_clock(values: object) -> object:
@@ -55,6 +55,20 @@ class FinetuneSettings(Settings):
     goes by itself, so that the promise is as ever; it counts all patients of the set, and
     `privacy.population` may be a bound on those that are left.
     Example: {site: A}
+    """
+
+    leave_out: Annotated[Fold, ADDED_LATER] = None
+    """Trains on the patients outside this fold, to be scored on those in it (`fold` of evaluate).
+    A public hash of each written id decides. The promise counts all patients of the set, and
+    `privacy.population` may be a bound on those that are left.
+    Example: 1/5
+    """
+
+    share: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, lt=1)
+    """Of the patients that are left, trains on this share alone, which a public hash of each
+    written id decides: what a smaller hospital would have. `privacy.population` may be a bound on
+    these.
+    Example: 0.25
     """
 
     init: Path | None = None

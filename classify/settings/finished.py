@@ -12,7 +12,7 @@ from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.volumes.form import VolumeForm
 from synthdp.evaluation.settings import AT_SENSITIVITY, Fairness
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
-from synthdp.privacy.units import CohortPart
+from synthdp.privacy.units import CohortPart, Fold
 
 
 class EvaluateSettings(Settings):
@@ -63,6 +63,11 @@ class EvaluateSettings(Settings):
     where: Where | None = None
     """Takes the images alone that have certain values in columns of the manifest.
     Example: {site: A}
+    """
+
+    fold: Annotated[Fold, ADDED_LATER] = None
+    """Scores the patients of this fold alone, whom a run with the same `leave_out` never met.
+    Example: 1/5
     """
 
     targets: Annotated[Names | None, ADDED_LATER] = Field(default=None, min_length=1)

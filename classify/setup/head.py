@@ -12,7 +12,7 @@ from classify.head.prior import positive_weights, start_bias
 from classify.model.classifier import Classifier, features, inputs_of
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
-from classify.setup.patients import bound_on_units, training_rows
+from classify.setup.patients import bound_on_units, rows_of_all_folds, training_rows
 from classify.setup.start import centred, linear_start, starting_classifier
 from synthdp.data.dataset import (
     Dataset,
@@ -71,7 +71,16 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
     rows = training_rows(settings, dataset)
     classifier = centred(settings, starting_classifier(settings, dataset.info))
     promised = privacy.protects
-    examples = _head_examples(classifier, dataset, rows, head, privacy.unit, finite=not promised)
+    parts = settings.leave_out is not None or settings.share is not None
+    examples = _head_examples(
+        classifier,
+        dataset,
+        rows,
+        head,
+        privacy.unit,
+        finite=not promised,
+        among=rows_of_all_folds(settings, dataset) if parts else None,
+    )
     bound = bound_on_units(privacy, dataset.info)
     if not promised:  # else the refusal itself would tell of the patients
         refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
@@ -104,13 +113,14 @@ def _head_examples(
     unit: Unit,
     *,
     finite: bool,
+    among: Sequence[Row] | None = None,
 ) -> HeadExamples:
     """Images as a head takes them: inputs (N * views, D + 1), the last column what the bias sees.
 
     Guarantee: inputs and targets of an image are a function of that image, its row and public
     numbers, whoever else is there.
     """
-    raws = features(classifier, dataset, rows, views=head.views, finite=finite)
+    raws = features(classifier, dataset, rows, views=head.views, finite=finite, among=among)
     scaled = inputs_of(classifier, raws)
     inputs = scaled.new_empty(len(scaled), scaled.shape[1] + 1)
     torch.mul(scaled, head.norm, out=inputs[:, :-1])

@@ -1,10 +1,11 @@
 """Which images of which patients a training takes, and how many patients there may be."""
 
 from classify.settings.finetune import FinetuneSettings
-from synthdp.data.columns import rows_where
+from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_rows
+from synthdp.data.people.folds import rows_outside_fold
 from synthdp.data.people.units import bounded_rows
 from synthdp.privacy.settings import PrivacySettings
 
@@ -21,12 +22,26 @@ def bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
 def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
     """The images of patients that a run is trained on.
 
-    Guarantee: a patient's rows stay or go by a keyed hash of the id, by public columns of each row
-    and by a public bound on how many there are, whoever else is in the set. With a promise there
-    may be none.
+    Guarantee: a patient's rows stay or go by hashes of the id, by public columns of each row and by
+    a public bound on how many there are, whoever else is in the set. With a promise there may be
+    none.
 
     Raises:
         InputError: when none is left, and nothing is promised.
+    """
+    return rows_outside_fold(
+        rows_of_all_folds(settings, dataset),
+        settings.leave_out,
+        settings.share,
+        may_be_empty=settings.privacy.protects,
+    )
+
+
+def rows_of_all_folds(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
+    """As `training_rows`, those that a fold or a share leaves out as well.
+
+    Raises:
+        InputError: when there is none, and nothing is promised.
     """
     promised = settings.privacy.protects
     rows = rows_where(
@@ -37,3 +52,20 @@ def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ..
     )
     of_cohort = cohort_rows(dataset, rows, settings.cohort, may_be_empty=promised)
     return bounded_rows(of_cohort, settings.privacy.images_per_patient)
+
+
+def chosen_words(settings: FinetuneSettings, *, where: str) -> str:
+    """Which images of the train split a run is trained on, in words; empty for all of them.
+
+    Args:
+        settings: of the run.
+        where: what to say of a choice by columns, with `{}` for that choice.
+    """
+    words = []
+    if settings.where is not None:
+        words.append(where.format(where_words(settings.where)))
+    if settings.leave_out is not None:
+        words.append(f"without fold {settings.leave_out}")
+    if settings.share is not None:
+        words.append(f"a share of {settings.share:g} of the patients")
+    return ", ".join(words)

@@ -19,7 +19,7 @@ from gan.settings.parts import (
 )
 from synthdp.config.settings import ADDED_LATER, Seed, Settings
 from synthdp.privacy.settings import PrivacySettings
-from synthdp.privacy.units import CohortPart
+from synthdp.privacy.units import CohortPart, Fold
 
 
 class TrainGanSettings(Settings):
@@ -70,6 +70,18 @@ class TrainGanSettings(Settings):
     """A part of the patients, such as the first of two, which a keyed hash of their ids decides;
     all, when not set.
     Example: 1/2
+    """
+
+    leave_out: Annotated[Fold, ADDED_LATER] = None
+    """Trains on the patients outside this fold of a cross-validation. A public hash of each written
+    id decides; the promise counts all patients of the set.
+    Example: 1/5
+    """
+
+    share: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, lt=1)
+    """Of the patients that are left, trains on this share alone, which a public hash of each
+    written id decides.
+    Example: 0.25
     """
 
     arch: Literal["haar", "dcgan"] = "haar"

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
-from synthdp.data.manifest.tables import read_table
+from synthdp.data.manifest.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import MACRO, METRICS, THRESHOLD
 from synthdp.storage.files import read_json
@@ -173,6 +173,23 @@ def read_predictions(folder: Path) -> Predictions:
         labels=np.array(labels, dtype=np.float64).reshape(shape),
         scores=np.array(scores, dtype=np.float64).reshape(1, *shape),
     )
+
+
+def predictions_csv(predictions: Predictions) -> str:
+    """`predictions.csv` of the first model: labels empty where unknown, scores to nine digits."""
+    names = predictions.targets
+    cells = list[list[object]]()
+    of_images = zip(
+        predictions.images,
+        predictions.patients,
+        predictions.labels,
+        predictions.scores[0],
+        strict=True,
+    )
+    for image, patient, labels, scores in of_images:
+        known = ["" if math.isnan(label) else int(label) for label in labels]
+        cells.append([image, patient, *known, *(f"{score:.9g}" for score in scores)])
+    return csv_text(["image", "patient_id", *names, *(f"{_SCORE}{name}" for name in names)], cells)
 
 
 def _number(text: str, allowed: Sequence[float] = ()) -> float | None:

@@ -39,7 +39,7 @@ def _parsed(value: object) -> object:
         return None
     part, slash, of = value.partition("/")
     if not (slash and part.strip().isdigit() and of.strip().isdigit()):
-        raise ValueError("write a cohort as `1/2` (the first of two), or `none` for all patients")
+        raise ValueError("write a part as `1/2` (the first of two), or `none` for all patients")
     return {"part": int(part), "of": int(of)}
 
 
@@ -47,3 +47,5 @@ def _parsed(value: object) -> object:
 CohortPart = Annotated[
     Part | None, BeforeValidator(_parsed), InWords("part such as 1/2", whole=True)
 ]
+#: A setting that names a fold of a cross-validation, or None for none.
+Fold = Annotated[Part | None, BeforeValidator(_parsed), InWords("fold such as 1/5", whole=True)]

@@ -123,8 +123,9 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             for path, one in product({path for path in sets if path is not None}, asked):
                 key = (path, f"{source} {one.name} {one.views}")
                 seen[key] = _images([path]) * one.views * seconds_a_view(one)
-    total += sum(seen.values()) + len(rows) * len(settings.evaluate_on) * SECONDS_AN_EVALUATION
-    others = {on.data.resolve() for on in settings.evaluate_on} - {settings.data.resolve()}
+    scored = settings.evaluation_sets
+    total += sum(seen.values()) + len(rows) * len(scored) * SECONDS_AN_EVALUATION
+    others = {on.data.resolve() for on in scored} - {settings.data.resolve()}
     networks = (settings.backbone, *settings.beside)
     total += sum(_images(others) * one.views * seconds_a_view(one) for one in networks)
     workers = 2 if settings.workers == "all" else settings.workers
@@ -144,7 +145,8 @@ def _network_seconds(settings: StudySettings, call: StageCall) -> float:
     seen = a_pass * network.sampling_rate * network.steps
     times = PRIVATE_TRAINING if call.setting("privacy").protects else TRAINING
     scored = sum(
-        len(open_dataset(on.data).split(on.split, may_be_empty=True)) for on in settings.evaluate_on
+        len(open_dataset(on.data).split(on.manifest_split, may_be_empty=True))
+        for on in settings.evaluation_sets
     )
     seconds: float = (seen * times + scored * backbone.views) * seconds_a_view(backbone)
     return seconds

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings
 from synthdp.data.columns import Where, where_words
+from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
 
 
 class EvaluateOn(Settings):
@@ -29,6 +30,11 @@ class EvaluateOn(Settings):
     def name(self) -> str:
         """What results call the set."""
         return set_name(name_of(self.data), self.where)
+
+    @property
+    def manifest_split(self) -> str:
+        """What the set's manifest calls the split."""
+        return "train" if self.split == CROSS_VALIDATED else self.split
 
 
 def name_of(data: Path) -> str:
@@ -86,6 +92,40 @@ class TransferSettings(Settings):
         if isinstance(self.population, dict):
             return self.population.get(site)
         return self.population
+
+
+class CrossValidation(Settings):
+    """Scores each patient of `data` by a model that was trained on the patients of other folds.
+
+    A public hash of each patient's written id decides the fold (`synthdp.data.people.folds`).
+    """
+
+    folds: int = Field(default=5, ge=2, le=50)
+    """How many models each cell of the grid has; the patients of a fold are scored by the one that
+    never met them.
+    """
+
+    shares: dict[Annotated[float, Field(gt=0, le=1)], _Population] = Field(default_factory=dict)
+    """Trains each cell on several shares of the set's patients, to see how results grow with their
+    number: share -> public round upper bound on the patients in it, which their runs declare. None
+    is larger than what the other folds hold; that of all other folds when not set.
+    Example: {0.2: 150, 0.8: 500}
+    """
+
+    @model_validator(mode="after")
+    def _other_folds_hold_the_shares(self) -> "CrossValidation":
+        most = 1 - 1 / self.folds
+        if large := [share for share in self.shares if share > most + 1e-9]:
+            raise ValueError(
+                f"shares: {large[0]:g}: of {self.folds} folds all but one hold {most:g} of the "
+                "patients; name a smaller share, or more folds"
+            )
+        return self
+
+    def of_the_others(self, share: float) -> float | None:
+        """A share of all patients as one of those in all folds but one; None for all of these."""
+        part = round(share * self.folds / (self.folds - 1), 9)
+        return None if part >= 1 else part
 
 
 def seen_from(study: Path, path: Path) -> Path:

@@ -7,14 +7,22 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from synthdp.config.settings import Names, Seed, Settings
+from synthdp.config.settings import ADDED_LATER, Names, Seed, Settings
 from synthdp.config.typed_values import KeysOf
 from synthdp.data.columns import where_words
 from synthdp.evaluation.settings import AT_SENSITIVITY, MARGIN, REDRAWS, Fairness
 from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.stages import STAGES, crosses_grid, strategy_names
-from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings, name_of, set_name
+from synthdp.study.sets import (
+    CrossValidation,
+    EvaluateOn,
+    TrainingSet,
+    TransferSettings,
+    name_of,
+    set_name,
+)
 
 # Where the runs of a study run.
 
@@ -204,7 +212,7 @@ _KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_c
 
 
 #: What the rows of the grid say of their runs: a stage's own settings would make it untrue.
-OF_THE_GRID = ("data", "out", "seed", "privacy")
+OF_THE_GRID = ("data", "out", "seed", "privacy", "leave_out", "share")
 
 
 def _refuse_what_rows_say(where: str, values: Mapping[str, Any]) -> None:
@@ -269,9 +277,15 @@ class StudySettings(EngineSettings):
     Example: {finetune.head.lr_times_steps: [30, 60]}
     """
 
-    evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
-    """Splits of data sets that every model is scored on.
+    evaluate_on: tuple[EvaluateOn, ...] = ()
+    """Splits of data sets that every model is scored on; needed without `cross_validation`.
     Example: [{data: data/cbis-ddsm, split: val}]
+    """
+
+    cross_validation: Annotated[CrossValidation | None, ADDED_LATER] = None
+    """In place of `evaluate_on`: scores all patients of the train split of `data`, each by a model
+    that was trained on others.
+    Example: {folds: 5}
     """
 
     synthetic: Path | None = None
@@ -426,6 +440,27 @@ class StudySettings(EngineSettings):
             raise ValueError("transfer: one study tunes or trains at several sites, not both")
         return self
 
+    @model_validator(mode="after")
+    def _models_are_scored_somewhere(self) -> "StudySettings":
+        if self.cross_validation is None:
+            if not self.evaluate_on:
+                raise ValueError(
+                    "evaluate_on: name a split that models are scored on, as in [{data: "
+                    f"{self.data}, split: val}}], or set cross_validation"
+                )
+            return self
+        apart = {
+            "evaluate_on": bool(self.evaluate_on),
+            "transfer": self.transfer is not None,
+            "tune": self.tune is not None,
+        }
+        if also := [name for name, given in apart.items() if given]:
+            raise ValueError(
+                f"cross_validation: scores models on the patients of `data` that they never met, "
+                f"and on nothing else; leave {', '.join(also)} out, or make two studies"
+            )
+        return self
+
     @property
     def shown_synthetic(self) -> Path | None:
         """The synthetic set whose patches the report shows."""
@@ -433,7 +468,10 @@ class StudySettings(EngineSettings):
 
     @property
     def evaluation_sets(self) -> tuple[EvaluateOn, ...]:
-        """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
+        """What models are scored on: as `evaluate_on` says, the study's own data site by site; of a
+        cross-validation the patients that they never met."""
+        if self.cross_validation is not None:
+            return (EvaluateOn(data=self.data, split=CROSS_VALIDATED),)
         transfer = self.transfer
         if transfer is None or not transfer.sites:
             return self.evaluate_on

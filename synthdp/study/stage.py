@@ -13,6 +13,7 @@ from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.cards import plain_card
 from synthdp.runs.folder import Run, RunBusyError, open_run, spelled_as_started
 from synthdp.storage.paths import without_paths
+from synthdp.study.compare.cross_validated import laid_together, runs_of_cells
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (
@@ -110,7 +111,7 @@ def _run_and_report(
     refuse_changed_study(settings.out)  # while it was at work
     record_failures(settings.out, [row.model.name for row in rows], failures)
 
-    results = result_rows(evaluations, failures)
+    results = result_rows(*laid_together(settings.out, evaluations, failures))
     write_results(settings.out / RESULTS_FILE, results)
     scored_on, fairness, transfer = settings.evaluation_sets, None, None
     models = headline_rows(results)
@@ -123,9 +124,12 @@ def _run_and_report(
     if settings.shortcut:  # the report reads what is written here
         compare_with_pixels(settings.out, models, scored_on, settings.data)
 
-    write_facts(settings, time.monotonic() - began)
-    lost = {result.run for result in results if result.state == "failed"}
-    finished = [row for row in rows if row.model.name not in lost]
+    write_facts(settings, time.monotonic() - began, runs_of_cells(evaluations))
+    finished = [row for row in rows if row.model.name not in failures]
+    unscored = {result.run for result in results if result.state == "failed"}
+    # of a cell that lost one fold the other models stand, and spent what they spent
+    finished = [row for row in finished if row.fold is not None or row.model.name not in unscored]
+    lost = {row.model.name for row in rows} - {row.model.name for row in finished}
     lineages = [read_statement(row.model).lineage for row in finished]
     statement = study_statement(settings, [*lineages, tuned_on.lineage])
     report = ReportSettings(study=settings.out, statement=statement)
@@ -154,7 +158,7 @@ def _keep_what_is_scored(
     if missing == models:
         return
     failures = {**dict.fromkeys(missing, NOT_RUN), **failed}
-    write_results(study / RESULTS_FILE, result_rows(evaluations, failures))
+    write_results(study / RESULTS_FILE, result_rows(*laid_together(study, evaluations, failures)))
     log.info(
         "study: results.csv has the scores of %d of its %d models",
         len(models - missing),

@@ -286,6 +286,31 @@ def test_nobody_elses_inputs_move(
     one_gone(*brought)
 
 
+def test_nobody_elses_inputs_or_fold_move_in_a_cross_validation(
+    worlds: Callable[[str], tuple[Dataset, Dataset]], tmp_path: Path
+) -> None:
+    """Of some folds and shares the one who is gone was a part, of the others nobody is missing."""
+    missing = []
+    for index in (1, 2):
+        brought = []
+        for number, world in enumerate(worlds(LOUD)):
+            values = {
+                "data": world.root,
+                "out": tmp_path / f"{index}-{number}",
+                "privacy": PRIVACY,
+                "backbone": RANDOM,
+                "leave_out": f"{index}/2",
+                "share": 0.9,
+            }
+            brought.append(rows_by_patient(world, FinetuneSettings.model_validate(values)))
+        more, fewer = brought
+        assert fewer
+        assert {one: more[one] for one in fewer} == fewer
+        missing.append(len(more) - len(fewer))
+    assert sum(missing) <= 1
+    assert in_train(worlds(LOUD))
+
+
 @pytest.mark.parametrize("gone", GONE)
 def test_a_sum_moves_by_the_clip_norm_at_most(
     gone: str, worlds: Callable[[str], tuple[Dataset, Dataset]], tmp_path: Path

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from synthdp.privacy.promise.statement import Statement
 
+#: What the results of a study call patients who were each scored by a model that never met them,
+#: one of several that were trained on the others.
+CROSS_VALIDATED = "cross-validated"
 #: Splits whose patients trained the models: an exact score of theirs stays in the house.
-TRAINED_ON = ("train", "all")
+TRAINED_ON = ("train", "all", CROSS_VALIDATED)
 
 
 #: Of rows of a study that were chosen by name, after it was scored on patients.

@@ -198,7 +198,7 @@ def _probe(dataset: Dataset, rows: Sequence[Row], on: EvaluateOn) -> _Probe:
 
 def _free_train_rows(dataset: Dataset, on: EvaluateOn) -> tuple[Row, ...]:
     """The images to learn from where none is a patient's; none where a promise is for them."""
-    if dataset.info.protects_patients or on.split == "train":
+    if dataset.info.protects_patients or on.manifest_split == "train":
         return ()
     rows = dataset.split("train", may_be_empty=True)
     return rows_where(dataset, rows, on.where, may_be_empty=True)

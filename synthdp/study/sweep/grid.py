@@ -23,6 +23,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.settings import FairnessSettings
+from synthdp.privacy.units import Part
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
 from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings
@@ -43,7 +44,8 @@ class GridRow:
     """One model of the study, and the stage calls that make it.
 
     `tuned` is compact JSON of the tuned values that went into it, empty where none did;
-    `trained_on` names its training set, where the study has several.
+    `trained_on` names its training set, where the study has several; `fold` is the one whose
+    patients it never met, None where it met none or all.
     """
 
     strategy: str
@@ -52,6 +54,7 @@ class GridRow:
     calls: tuple[StageCall, ...]
     tuned: str = ""
     trained_on: str = ""
+    fold: Part | None = None
 
     @property
     def model(self) -> Path:
@@ -109,11 +112,33 @@ def _strategy_rows(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
     trained_on, root = settings.training_sets(strategy), settings.out / "runs"
     cells = product(trained_on, epsilons, combinations(settings.tune), settings.seeds)
     for training_set, epsilon, tuned, seed in cells:
-        values = with_tuned(_trained_on(ingredients, training_set, settings.transfer), tuned)
-        calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
-        if calls:
-            words = tuned_text(tuned, calls)
-            yield GridRow(strategy, epsilon, seed, calls, words, training_set.name)
+        whole = with_tuned(_trained_on(ingredients, training_set, settings.transfer), tuned)
+        for values, name, fold in _parts(strategy, whole, training_set.name, settings):
+            calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
+            if calls:
+                words = tuned_text(tuned, calls)
+                yield GridRow(strategy, epsilon, seed, calls, words, name, fold)
+
+
+def _parts(
+    strategy: str, ingredients: Mapping[str, Any], trained_on: str, settings: StudySettings
+) -> Iterator[tuple[dict[str, Any], str, Part | None]]:
+    """The ingredients for each part of the patients, how results call it, and the fold left out.
+
+    A recipe that never meets a patient has no parts.
+    """
+    validation = settings.cross_validation
+    if validation is None or not crosses_grid(strategy):
+        yield dict(ingredients), trained_on, None
+        return
+    shares = list[tuple[float | None, int | None]](validation.shares.items()) or [(None, None)]
+    for (share, population), index in product(shares, range(validation.folds)):
+        fold = Part(part=index + 1, of=validation.folds)
+        part = {"leave_out": fold, "share": share and validation.of_the_others(share)}
+        changed = {**ingredients, "finetune": {**ingredients["finetune"], **part}}
+        if population is not None:
+            changed["privacy"] = {**ingredients["privacy"], "population": population}
+        yield changed, trained_on if share is None else f"a share of {share:g}", fold
 
 
 def _laid_over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,11 +187,13 @@ def expand_evaluations(settings: StudySettings, rows: Sequence[GridRow]) -> list
     evaluations = []
     for row in rows:
         for name, on in sets:
+            split = on.split if row.fold is None else f"fold {row.fold.part} of {row.fold.of}"
             values = {
                 "run": row.model,
                 "dataset": on.data,
-                "split": on.split,
-                "out": evaluation_folder(settings.out, row.model.name, name, on.split),
+                "split": on.manifest_split,
+                "fold": row.fold,
+                "out": evaluation_folder(settings.out, row.model.name, name, split),
                 "where": on.where,
                 "targets": _targets_to_score(targets.get(_learned(row)), targets.get(on.data)),
             }
@@ -252,7 +279,7 @@ def refuse_unfit_attributes(settings: FairnessSettings, sets: Iterable[EvaluateO
     """
     for on in sets:
         dataset = open_dataset(on.data)
-        rows = rows_where(dataset, dataset.split(on.split), on.where)
+        rows = rows_where(dataset, dataset.split(on.manifest_split), on.where)
         refuse_no_groups(dataset, rows, settings, setting="fairness")
 
 
@@ -326,7 +353,7 @@ def _unscorable_sets(settings: StudySettings) -> Iterator[str]:
     for index, on in enumerate(settings.evaluation_sets):
         try:
             dataset = open_dataset(on.data)
-            dataset.split(on.split)
+            dataset.split(on.manifest_split)
         except InputError as error:
             yield f"evaluate_on.{index}: {error}"
             continue

@@ -1,0 +1,164 @@
+"""A study whose models are scored on the patients that they never met."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made_up import clinic_set, study_settings
+
+from synthdp.data.dataset import open_dataset
+from synthdp.data.people.folds import fold_of, rows_outside_fold
+from synthdp.errors import InputError
+from synthdp.evaluation.predictions import read_predictions
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.storage.files import read_json
+from synthdp.study.compare.results import read_results
+from synthdp.study.plan import plan_study
+from synthdp.study.settings import StudySettings
+from synthdp.study.stage import run_study
+from synthdp.study.sweep.grid import evaluation_folder, expand_evaluations, expand_grid
+
+FOLDS = {"folds": 3}
+
+
+def cross_validated(values: dict[str, object], **changes: object) -> StudySettings:
+    without = {key: value for key, value in values.items() if key != "evaluate_on"}
+    return study_settings(without, **{"cross_validation": FOLDS, **changes})
+
+
+def test_each_model_is_scored_on_the_fold_that_it_never_met(values: dict[str, object]) -> None:
+    settings = cross_validated(values, epsilons=[6], seeds=[0])
+    rows = expand_grid(settings)
+    assert [str(row.fold) for row in rows] == ["1/3", "2/3", "3/3"]
+    for one in expand_evaluations(settings, rows):
+        left_out = one.row.calls[-1].setting("leave_out")
+        assert left_out == one.row.fold == one.call.setting("fold")
+        assert (one.split, one.call.setting("split")) == ("cross-validated", "train")
+
+
+def test_shares_declare_their_own_number_of_patients(values: dict[str, object]) -> None:
+    asked = {"folds": 3, "shares": {0.25: 20, 2 / 3: 45}}
+    rows = expand_grid(cross_validated(values, epsilons=[6], seeds=[0], cross_validation=asked))
+    calls = [row.calls[-1] for row in rows]
+    seen = {(row.trained_on, call.setting("share"), call.setting("privacy").population)
+            for row, call in zip(rows, calls, strict=True)}  # fmt: skip
+    assert seen == {("a share of 0.25", 0.375, 20), ("a share of 0.666667", None, 45)}
+    assert Counter(row.trained_on for row in rows) == {
+        "a share of 0.25": 3,
+        "a share of 0.666667": 3,
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudySettings:
+    """A finished study of two recipes, of which one never meets a patient."""
+    from made_up import small_study  # noqa: PLC0415 (as the fixture `values` has it)
+
+    root = tmp_path_factory.mktemp("cross-validated")
+    settings = cross_validated(
+        small_study(root),
+        phantoms=clinic_set(root / "phantoms", "phantom"),
+        strategies=["real_only", "phantoms_only"],
+        pretrain={"trainable_blocks": 0, "epochs": 1},
+        epsilons=[6],
+    )
+    run_study(settings)
+    return settings
+
+
+def test_results_have_a_row_for_all_folds_of_a_seed(study: StudySettings) -> None:
+    rows = read_results(study.out / "results.csv")
+    assert [(row.strategy, row.seed) for row in rows] == [
+        ("real_only", 0), ("real_only", 1), ("phantoms_only", 0), ("phantoms_only", 1),
+    ]  # fmt: skip
+    dataset = open_dataset(study.data)
+    for row in rows:
+        assert (row.data_set, row.split, row.state) == ("clinic", "cross-validated", "finished")
+        assert row.n_patients == len({one.patient_id for one in dataset.rows})
+        folder = evaluation_folder(study.out, row.run, row.data_set, row.split)
+        assert read_predictions(folder).images == tuple(one.image for one in dataset.rows)
+    assert "cross-validated" in (study.out / "report.html").read_text()
+
+
+def test_scores_of_a_fold_are_of_the_model_that_never_met_it(study: StudySettings) -> None:
+    dataset = open_dataset(study.data)
+    for one in expand_evaluations(study, expand_grid(study)):
+        if one.row.fold is None:
+            continue
+        met = rows_outside_fold(dataset.rows, one.row.fold, None)
+        scored = set(read_predictions(one.folder).images)
+        assert scored.isdisjoint(row.image for row in met)
+        assert {fold_of(row.patient_id, 3) for row in dataset.rows if row.image in scored} == {
+            one.row.fold.part
+        }
+
+
+def test_the_study_promises_for_the_models_of_all_folds(study: StudySettings) -> None:
+    spent = {release.id for release in read_statement(study.out).lineage.releases}
+    trained = [row.model for row in expand_grid(study) if row.strategy == "real_only"]
+    own = {release.id for run in trained for release in read_statement(run).lineage.releases}
+    assert len(own) == 6  # three folds, two seeds
+    assert own <= spent
+    private = read_json(study.out / "privacy-dp.json")
+    assert {one["id"] for one in private["lineage"]["releases"]} == own
+    assert plan_study(study).epsilon == pytest.approx(read_statement(study.out).epsilon, rel=1e-6)
+
+
+def test_scores_are_laid_together_anew_when_a_fold_has_others(
+    study: StudySettings, tmp_path: Path
+) -> None:
+    from shutil import copytree  # noqa: PLC0415 (of this test alone)
+
+    settings = study.model_copy(update={"out": tmp_path / "study"})
+    copytree(study.out, settings.out)
+    row = read_results(settings.out / "results.csv")[0]
+    folder = evaluation_folder(settings.out, row.run, row.data_set, row.split)
+    before = read_predictions(folder)
+    fold = evaluation_folder(settings.out, row.run, row.data_set, "fold 1 of 3")
+    lines = (fold / "predictions.csv").read_text().splitlines()
+    first, *cells = lines[1].split(",")
+    moved = ",".join([first, *cells[:-1], f"{1 - float(cells[-1]):.9g}"])
+    (fold / "predictions.csv").write_text("\n".join([lines[0], moved, *lines[2:]]) + "\n")
+    from synthdp.study.compare.cross_validated import laid_together  # noqa: PLC0415 (as above)
+
+    laid_together(settings.out, expand_evaluations(settings, expand_grid(settings)), {})
+    assert not (read_predictions(folder).scores == before.scores).all()
+
+
+def test_a_fold_that_failed_fails_its_cell_and_says_which(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synthdp.errors import RunError  # noqa: PLC0415 (of this test alone)
+    from synthdp.study import stage  # noqa: PLC0415 (as above)
+
+    settings = cross_validated(values, epsilons=[6], seeds=[0])
+    lost = expand_grid(settings)[1].model.name
+    real = stage.run_grid
+
+    def failing(*args: object, **named: object) -> dict[str, str]:
+        return {**real(*args, **named), lost: "the disk is full"}
+
+    monkeypatch.setattr(stage, "run_grid", failing)
+    with pytest.raises(RunError, match="1 run"):
+        run_study(settings)
+    (row,) = read_results(settings.out / "results.csv")
+    assert (row.state, row.error) == ("failed", "fold 2/3: the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluate_on": [{"data": "d", "split": "val"}]}, "leave evaluate_on out"),
+        ({"transfer": {"sites": ["A"]}}, "leave transfer out"),
+        ({"tune": {"finetune.head.steps": [10, 20]}}, "leave tune out"),
+        ({"cross_validation": None}, "evaluate_on: name a split"),
+        ({"cross_validation": {"folds": 1}}, "folds"),
+        ({"cross_validation": {"folds": 4, "shares": {0.8: 10}}}, "hold 0.75 of the patients"),
+        ({"finetune": {"leave_out": "1/3"}}, "the study itself gives"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    values: dict[str, object], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        cross_validated(values, **changes)
