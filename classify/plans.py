@@ -57,7 +57,8 @@ def plan_finetune(
 
     Args:
         settings: of the run.
-        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
+        to_come: lineages of runs and sets that are only planned yet, where `init` or `synthetic`
+            may be one of them.
 
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
@@ -95,14 +96,15 @@ def _ancestors(
 ) -> Lineage:
     """What the model descends from, a synthetic set in the place of patients included."""
     sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
-    infos = [open_dataset(path).info for path in sets]
+    planned_sets = [to_come[path] for path in sets if path in to_come]
+    infos = [open_dataset(path).info for path in sets if path not in to_come]
     for info in infos:
         if info.protects_patients:
             raise InputError(
                 f"{info.name}: holds patients, so it may not stand as `synthetic` or `centre`, "
                 "which get no noise; name a synthetic or a phantom set"
             )
-    lineages = [info.lineage for info in (dataset.info, *infos)]
+    lineages = [*(info.lineage for info in (dataset.info, *infos)), *planned_sets]
     if settings.init is not None:
         planned = to_come.get(settings.init)
         lineages.append(planned or read_statement(settings.init).lineage)

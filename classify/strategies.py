@@ -76,12 +76,9 @@ class StageMaker:
 
     def _call(self, stage: str, settings: type[Settings], values: Mapping[str, Any]) -> StageCall:
         """A stage call with checked settings, and a folder of its own below the root."""
-        from synthdp.runs.folder import StageCall  # noqa: PLC0415 (names of recipes need no run)
+        from synthdp.runs.folder import placed_call  # noqa: PLC0415 (names of recipes need no run)
 
-        draft = {**values, "out": Path("unnamed")}
-        checked = validate_settings(settings, draft, where=f"{stage} of this study")
-        out = self.root / StageCall(stage, checked).folder
-        return StageCall(stage, checked.model_copy(update={"out": out}))
+        return placed_call(stage, settings, values, self.root)
 
     def finetune(self, **values: Any) -> StageCall:
         """The finetune stage for this epsilon and seed; a strategy's values win."""
@@ -181,9 +178,11 @@ _SPENT = 0.99
 
 
 def _has_spent(data: Path, make: StageMaker) -> bool:
-    """Whether the set's generator leaves nothing of the epsilon."""
-    from synthdp.data.description import read_info  # noqa: PLC0415 (as above)
+    """Whether the set's generator leaves nothing of the epsilon; one to come leaves a part."""
+    from synthdp.data.description import is_dataset, read_info  # noqa: PLC0415 (as above)
 
+    if not is_dataset(data):
+        return False
     spent = read_info(data).lineage.epsilon(make.ingredients.privacy.delta)
     return make.epsilon is not None and spent >= _SPENT * make.epsilon
 

@@ -96,6 +96,20 @@ class StageCall:
         return getattr(self.settings, key, None)
 
 
+def placed_call(
+    stage: str, settings: type[Settings], values: Mapping[str, Any], root: Path
+) -> StageCall:
+    """A call of a stage with checked settings, whose folder of its own name stands in `root`.
+
+    Raises:
+        InputError: when a setting does not fit.
+    """
+    draft = {**values, "out": Path("unnamed")}
+    checked = validate_settings(settings, draft, where=f"{stage} of this study")
+    out = root / StageCall(stage, checked).folder
+    return StageCall(stage, checked.model_copy(update={"out": out}))
+
+
 def _leave_out_unset(settings: Settings, values: dict[str, Any]) -> None:
     """Drop what is marked `ADDED_LATER` and unset from `values`, the settings as plain values."""
     for key, field in type(settings).model_fields.items():

@@ -12,7 +12,7 @@ may take less.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
 HEAD_BESIDE_ANOTHER = 0.2
 #: Seconds of one core for the scores of a model and their intervals, and for a study to start.
 SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
+#: Seconds of one core for a thousand images of 128 px shown to a generator, by its method, and for
+#: one that is drawn.
+SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
 #: A training step of blocks costs so many times the features of its images (forward and backward),
 #: and one that clips each patient's gradient so many times.
 TRAINING, PRIVATE_TRAINING = 3.0, 6.0
@@ -102,13 +105,19 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
     trained, total, seen = set[Path](), SECONDS_TO_START, dict[tuple[Path, str], float]()
     shared = set[str]()  # what heads that are trained together have in common
     n_images = _images([settings.data])
+    drawn = dict[Path, int]()  # images of the sets that the study makes itself
     for row in rows:
         for call in row.calls:
             if call.out in trained:
                 continue
             trained.add(call.out)
+            if call.stage in ("train-gan", "generate"):
+                drawn[call.out] = getattr(call.settings, "count", 0)
+                total += _generator(call) + drawn[call.out] * SECONDS_A_DRAWN
+                continue
             if call.stage == "pretrain":
-                total += _pretraining(call.setting("data"), call.settings)
+                n_shown = _images([call.setting("data")], drawn)
+                total += _pretraining(n_shown, call.settings)
                 continue
             if call.setting("network") is not None:
                 total += _network_seconds(settings, call)
@@ -122,7 +131,7 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             asked = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
             for path, one in product({path for path in sets if path is not None}, asked):
                 key = (path, f"{source} {one.name} {one.views}")
-                seen[key] = _images([path]) * one.views * seconds_a_view(one)
+                seen[key] = _images([path], drawn) * one.views * seconds_a_view(one)
     scored = settings.evaluation_sets
     total += sum(seen.values()) + len(rows) * len(scored) * SECONDS_AN_EVALUATION
     others = {on.data.resolve() for on in scored} - {settings.data.resolve()}
@@ -152,8 +161,19 @@ def _network_seconds(settings: StudySettings, call: StageCall) -> float:
     return seconds
 
 
-def _images(paths: Iterable[Path]) -> int:
-    return sum(len(open_dataset(path).rows) for path in paths)
+def _generator(call: StageCall) -> float:
+    """Of a generator's training; nothing of other stages."""
+    if call.stage != "train-gan":
+        return 0.0
+    a_kimg = SECONDS_A_KIMG.get(call.setting("method"), SECONDS_A_KIMG_OF_OTHERS)
+    seconds: float = call.setting("kimg") * a_kimg * (call.setting("size_px") / 128) ** 2
+    return seconds
+
+
+def _images(paths: Iterable[Path], to_come: Mapping[Path, int] | None = None) -> int:
+    """How many images sets have; of those `to_come` it is known before."""
+    known = to_come or {}
+    return sum(known[path] if path in known else len(open_dataset(path).rows) for path in paths)
 
 
 def _head(head: Any, n_images: int) -> float:
@@ -162,12 +182,12 @@ def _head(head: Any, n_images: int) -> float:
     return (SECONDS_A_HEAD + SECONDS_A_HEAD_OF_1000 * n_images / 1000) * steps / 600
 
 
-def _pretraining(data: Path, settings: Any) -> float:
+def _pretraining(n_images: int, settings: Any) -> float:
     """Of blocks alone, what is before them is computed once for each image."""
     passes, blocks = TRAINING * settings.epochs, settings.trainable_blocks
     if blocks != "all":
         passes = 1 + passes * min(blocks / BLOCKS, 1)
-    seconds: float = passes * _images([data]) * seconds_a_view(settings.backbone)
+    seconds: float = passes * n_images * seconds_a_view(settings.backbone)
     return seconds
 
 

@@ -1,6 +1,6 @@
 """What a study will promise, planned before any image is read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from synthdp.data.dataset import open_dataset
@@ -8,7 +8,7 @@ from synthdp.data.description import read_info
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import with_records
 from synthdp.privacy.promise.statement import Statement, make_statement
-from synthdp.runs.folder import spelled_as_started
+from synthdp.runs.folder import StageCall, spelled_as_started
 from synthdp.stages import STAGES
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid, refuse_unfit_grid, refuse_unfit_sets
@@ -30,9 +30,21 @@ def plan_study(settings: StudySettings) -> Statement:
     for row in rows:
         for call in row.calls:
             if call.out not in planned:
-                statement = STAGES[call.stage].planned(call.settings, planned)
-                planned[call.out] = statement.lineage if statement is not None else Lineage()
+                planned[call.out] = _planned(call, planned)
     return study_statement(settings, [*planned.values(), tuned_on.lineage])
+
+
+def _planned(call: StageCall, to_come: Mapping[Path, Lineage]) -> Lineage:
+    """What a call's result will descend from.
+
+    Images that are drawn, and networks that are pretrained on these, add nothing to what their
+    generator spent.
+    """
+    source = call.setting("run" if call.stage == "generate" else "data")
+    if source in to_come:
+        return to_come[source]
+    statement = STAGES[call.stage].planned(call.settings, to_come)
+    return statement.lineage if statement is not None else Lineage()
 
 
 def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:

@@ -15,6 +15,7 @@ from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.stages import STAGES, crosses_grid, strategy_names
+from synthdp.study.private_generator import PrivateGeneratorSettings
 from synthdp.study.sets import (
     CrossValidation,
     EvaluateOn,
@@ -298,6 +299,12 @@ class StudySettings(EngineSettings):
     Example: data/private-synthetic
     """
 
+    private_generator: Annotated[PrivateGeneratorSettings | None, ADDED_LATER] = None
+    """In place of `private_synthetic`: trains a private generator for each epsilon, fold and share,
+    whose images the recipes take that take a private set.
+    Example: {train: {method: embedding}, mu_share: 0.3}
+    """
+
     assessment: Path | None = None
     """A folder that `synthdp assess` made of the synthetic set: the report shows its figures.
     Example: assessments/synthetic
@@ -398,6 +405,19 @@ class StudySettings(EngineSettings):
     def _rows_say_what_their_runs_are(self) -> "StudySettings":
         _refuse_what_rows_say("pretrain", self.pretrain)
         _refuse_what_rows_say("finetune", self.finetune)
+        return self
+
+    @model_validator(mode="after")
+    def _private_images_come_from_one_place(self) -> "StudySettings":
+        if self.private_generator is None:
+            return self
+        _refuse_what_rows_say("private_generator.train", self.private_generator.train)
+        for name in ("private_synthetic", "transfer"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}: the study trains its own private generators "
+                    "(`private_generator`); leave one of the two out"
+                )
         return self
 
     @model_validator(mode="after")

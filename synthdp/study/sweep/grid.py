@@ -26,6 +26,7 @@ from synthdp.evaluation.settings import FairnessSettings
 from synthdp.privacy.units import Part
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
+from synthdp.study.private_generator import generator_calls
 from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings
 from synthdp.study.settings import StudySettings, shown_entry
 from synthdp.study.sweep.tuning import combinations, refuse_idle_keys, tuned_text, with_tuned
@@ -114,7 +115,14 @@ def _strategy_rows(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
     for training_set, epsilon, tuned, seed in cells:
         whole = with_tuned(_trained_on(ingredients, training_set, settings.transfer), tuned)
         for values, name, fold in _parts(strategy, whole, training_set.name, settings):
+            own = settings.private_generator
+            before: tuple[StageCall, ...] = ()
+            if own is not None and crosses_grid(strategy):
+                before = generator_calls(own, values, epsilon=epsilon, seed=seed, root=root)
+                values["private_synthetic"] = before[-1].out
             calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
+            if {parent_of(call) for call in calls} & {call.folder for call in before}:
+                calls = (*before, *calls)
             if calls:
                 words = tuned_text(tuned, calls)
                 yield GridRow(strategy, epsilon, seed, calls, words, name, fold)
@@ -177,6 +185,17 @@ def _site_of(training_set: TrainingSet) -> str:
         return training_set.name
     ((site,),) = training_set.where.values()
     return site
+
+
+def parent_of(call: StageCall) -> str | None:
+    """The folder of the run that a call starts from, of the set that it learns from, where the
+    study makes that itself, or of the model that it scores."""
+    parent: Path | None = call.setting("init") or call.setting("run")
+    if parent is None:
+        sets = (call.setting(key) for key in ("data", "synthetic"))
+        own = (path for path in sets if path is not None and path.parent == call.out.parent)
+        parent = next(own, None)
+    return parent.name if parent is not None else None
 
 
 def expand_evaluations(settings: StudySettings, rows: Sequence[GridRow]) -> list[Evaluation]:

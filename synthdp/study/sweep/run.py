@@ -18,7 +18,7 @@ from synthdp.stages import STAGES
 from synthdp.storage.paths import without_paths
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep.engine import Engine, Job, Together, opened_engine
-from synthdp.study.sweep.grid import Evaluation, GridRow
+from synthdp.study.sweep.grid import Evaluation, GridRow, parent_of
 from synthdp.study.sweep.progress import StudyProgress
 from synthdp.study.sweep.state import is_evaluated, is_finished, missing_calls, other_versions
 
@@ -250,12 +250,6 @@ def _alike(calls: Sequence[StageCall]) -> dict[str, list[StageCall]]:
 TOGETHER = Together(jobs_for, attempt_together)
 
 
-def parent_of(call: StageCall) -> str | None:
-    """The folder of the run that a call starts from, or that it scores."""
-    parent: Path | None = call.setting("init") or call.setting("run")
-    return parent.name if parent is not None else None
-
-
 def calls_in_order(rows: Sequence[GridRow]) -> dict[str, StageCall]:
     """Every distinct call by its folder, in the order in which they are run where nothing waits.
 
@@ -277,8 +271,11 @@ def calls_in_order(rows: Sequence[GridRow]) -> dict[str, StageCall]:
 def _work(call: StageCall) -> int:
     """How much a call does beside training a head on the patients' features: the more, the higher.
 
-    1: the features of a synthetic set too; 2: a network, trained on the patients; 3: pretraining.
+    1: the features of a synthetic set too; 2: a network, trained on the patients; 3: pretraining;
+    4: a generator.
     """
+    if call.stage == "train-gan":
+        return 4
     if call.stage == "pretrain":
         return 3
     if call.setting("network") is not None:

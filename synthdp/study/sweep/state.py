@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from synthdp.data.description import is_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
 from synthdp.privacy.promise.stated import read_statement
@@ -29,11 +30,13 @@ log = logging.getLogger(__name__)
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run says that it is finished.
+    """Whether a run says that it is finished, or a synthetic set stands whole.
 
     Raises:
         InputError: when it can't be read, or is finished but cut, or of another version.
     """
+    if is_dataset(run):  # which is made in one go
+        return True
     try:
         status = read_status(run)
         if status is None or status.state != "finished":

@@ -14,9 +14,9 @@ from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.engine import opened_engine
-from synthdp.study.sweep.grid import expand_evaluations, expand_grid
+from synthdp.study.sweep.grid import expand_evaluations, expand_grid, parent_of
 from synthdp.study.sweep.progress import StudyProgress
-from synthdp.study.sweep.run import attempt_together, calls_in_order, jobs_for, parent_of, run_calls
+from synthdp.study.sweep.run import attempt_together, calls_in_order, jobs_for, run_calls
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synthdp.evaluation.metrics import MACRO
+from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
 from synthdp.study.compare.aurocs import ComparisonRow, Comparisons
 from synthdp.study.compare.thresholds import ThresholdRow
 
@@ -13,7 +14,8 @@ class ComparisonsView:
     """The comparisons on one evaluation set, as `comparisons.html.j2` shows them.
 
     `references` go by the name of the strategy that all others are compared with. `targets` has the
-    same for each target, where there are several.
+    same for each target, where there are several. `cross_validated`: models were scored on patients
+    of other folds.
     """
 
     name: str
@@ -22,6 +24,7 @@ class ComparisonsView:
     references: Mapping[str, tuple[ComparisonRow, ...]]
     thresholds: tuple[ThresholdRow, ...]
     targets: tuple["ComparisonsView", ...] = ()
+    cross_validated: bool = False
 
 
 def comparison_views(comparisons: Comparisons) -> list[ComparisonsView]:
@@ -39,6 +42,7 @@ def _compared(comparisons: Comparisons, data_set: str, split: str) -> Comparison
     return replace(
         _comparisons(f"{data_set}, {split}", [row for row in here if row.target in ("", MACRO)]),
         thresholds=tuple(decided),
+        cross_validated=split == CROSS_VALIDATED,
         targets=tuple(
             _comparisons(target, [row for row in here if row.target == target])
             for target in targets

@@ -1,0 +1,124 @@
+"""A study that trains a private generator for each cell, so that its epsilons are end to end."""
+
+import math
+from pathlib import Path
+
+import pytest
+from made_up import clinic_set, study_settings
+
+from synthdp.errors import InputError
+from synthdp.privacy.accounting.gaussian import gaussian_mu
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.study.compare.results import read_results
+from synthdp.study.estimate import study_estimate
+from synthdp.study.plan import plan_study
+from synthdp.study.private_generator import generator_epsilon
+from synthdp.study.settings import StudySettings
+from synthdp.study.stage import run_study
+from synthdp.study.sweep.grid import expand_grid, parent_of
+
+ARMS = ["real_only", "real_and_private_synthetic", "private_pretrain_then_finetune"]
+
+
+def of_own_generator(values: dict[str, object], **changes: object) -> StudySettings:
+    root = Path(str(values["out"])).parent
+    phantoms = root / "phantoms"
+    if not phantoms.exists():
+        clinic_set(phantoms, "phantom")
+    train = {
+        "method": "embedding",
+        "size_px": 32,
+        "channels": [8, 8, 8],
+        "z_dim": 16,
+        "batch": 8,
+        "kimg": 0.02,
+        "embedding": {"features": {"name": "test_vit"}, "public": phantoms},
+    }
+    asked = {
+        "strategies": ARMS,
+        "epsilons": [6],
+        "seeds": [0],
+        "phantoms": phantoms,
+        "pretrain": {"trainable_blocks": 0, "epochs": 1},
+        "cross_validation": {"folds": 2},
+        "private_generator": {"train": train, "generate": {"per_class": 6}, "mu_share": 0.4},
+    }
+    without = {key: value for key, value in values.items() if key != "evaluate_on"}
+    return study_settings(without, **{**asked, **changes})
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 1, 6])
+def test_the_generator_spends_its_share_of_mu_squared_and_no_more(epsilon: float) -> None:
+    for share in (0.1, 0.3, 0.9):
+        own = gaussian_mu(generator_epsilon(epsilon, 1e-4, share), 1e-4)
+        most = share * gaussian_mu(epsilon, 1e-4) ** 2
+        assert own**2 <= most * (1 + 1e-6)
+        assert own**2 == pytest.approx(most, rel=1e-3)
+
+
+def test_each_fold_has_a_generator_of_its_own_that_never_met_the_patients_held_out(
+    values: dict[str, object],
+) -> None:
+    rows = expand_grid(of_own_generator(values))
+    stages = {(row.strategy, str(row.fold)): [call.stage for call in row.calls] for row in rows}
+    assert stages == {
+        (arm, fold): steps
+        for arm, steps in zip(
+            ARMS,
+            (["finetune"], ["train-gan", "generate", "finetune"],
+             ["train-gan", "generate", "pretrain", "finetune"]),
+            strict=True,
+        )
+        for fold in ("1/2", "2/2")
+    }  # fmt: skip
+    generators = {}
+    for row in rows:
+        for call in row.calls:
+            assert call.setting("leave_out") in (None, row.fold)
+        if len(row.calls) > 1:
+            first, second, third, *_ = row.calls
+            assert (parent_of(second), parent_of(third)) == (first.folder, second.folder)
+            assert first.setting("leave_out") == row.fold
+            generators[row.strategy, row.fold] = first.folder
+    assert len(set(generators.values())) == 2  # shared by both recipes
+
+
+def test_without_privacy_the_generator_has_none(values: dict[str, object]) -> None:
+    rows = expand_grid(of_own_generator(values, epsilons=[None], strategies=ARMS[1:2]))
+    assert {row.calls[0].setting("privacy").epsilon for row in rows} == {None}
+
+
+def test_the_study_keeps_its_epsilon_end_to_end_and_says_so_before(
+    values: dict[str, object],
+) -> None:
+    settings = of_own_generator(values)
+    assert "minute" in study_estimate(settings)
+    planned = plan_study(settings).epsilon
+    run_study(settings)
+    rows = {row.strategy: row for row in read_results(settings.out / "results.csv")}
+    assert set(rows) == set(ARMS)
+    for arm, row in rows.items():
+        assert row.state == "finished"
+        assert row.epsilon_end_to_end == pytest.approx(6, rel=1e-4)
+        assert row.epsilon_stage is not None
+        assert (row.epsilon_stage < 5) == (arm != "real_only")
+        stated = read_statement(settings.out / "runs" / row.run)
+        assert len(stated.lineage.releases) == (1 if arm == "real_only" else 2)
+    assert math.isfinite(planned)
+    assert read_statement(settings.out).epsilon == pytest.approx(planned, rel=1e-6)
+    run_study(settings)  # finished: nothing is made again
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"private_synthetic": "somewhere"}, "private_synthetic: the study trains its own"),
+        ({"private_generator": {"train": {"method": "embedding", "seed": 1}}}, "itself gives"),
+        ({"private_generator": {"train": {}, "mu_share": 0.95}}, "mu_share"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    values: dict[str, object], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        of_own_generator(values, **changes)
