@@ -13,9 +13,11 @@ from gan.quality.figures import (
     inception_figures,
     label_figures,
     spectrum_figures,
+    support_figures,
 )
 from gan.quality.membership import membership_figures
 from gan.quality.memorisation import (
+    NEAR_COPIES,
     SetCloseness,
     closeness_to_train,
     copy_figures,
@@ -23,6 +25,7 @@ from gan.quality.memorisation import (
     nearest_table,
 )
 from gan.quality.page import assessment_page
+from gan.quality.radiomics.figures import radiomics_figures
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
 from gan.settings.assess import AssessSettings, FeatureSpace
 from synthdp.config.settings import dump_settings
@@ -83,10 +86,12 @@ def _quality_figures(settings: AssessSettings, sets: Sets) -> Iterator[Figure]:
     for space in progress(list(sets.networks.extractors), what="figures in each feature space"):
         yield from distance_figures(sets, space)
         yield from coverage_figures(sets, space, settings.neighbours)
+        yield from support_figures(sets, space, settings.neighbours)
         yield from detector_figures(sets, space)
         yield from label_figures(sets, space)
     if settings.inception is not None:
         yield from inception_figures(sets)
+    yield from radiomics_figures(sets, settings.radiomics_n)
     yield from spectrum_figures(sets)
 
 
@@ -219,7 +224,7 @@ def _label_words(figures: Sequence[Figure]) -> str:
 
 
 def _copy_words(figures: Sequence[Figure]) -> str:
-    synthetic = next(f for f in figures if f.section == "Memorisation").synthetic
+    synthetic = next(f for f in figures if f.measure == NEAR_COPIES).synthetic
     count = int(synthetic.value or 0)
     if not count:
         return (

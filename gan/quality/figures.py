@@ -21,9 +21,11 @@ from gan.quality.comparisons import (
     features_in,
 )
 from gan.quality.measures import (
+    alpha_precision_beta_recall,
     detector_auroc,
     frechet_distance,
     kernel_distance,
+    kernel_distance_variance,
     label_scores,
     precision_recall_density_coverage,
 )
@@ -39,6 +41,10 @@ Array = NDArray[Any]
 USEFULNESS = "Train on it, test on real, AUROC"
 FIDELITY = "Label fidelity: train on real, AUROC on it"
 CONDITION = "Condition fidelity: train on real, AUROC on it"
+#: As published: not by patient, and of images as they are, without mirrored copies.
+OVER_IMAGES = "Authenticity over images"
+#: Of a normal variable, 95 % lie within so many standard deviations of its mean.
+_NORMAL_95 = 1.96
 
 # `main` figures stand in a report.
 
@@ -49,18 +55,11 @@ def distance_figures(sets: Sets, space: str) -> Iterator[Figure]:
     about = {"section": "Distance", "features": space, "better": "low"}
     yield from _frechet_figures(sets, pick, f"FD-{space}", **about)
 
-    def kernel(train: Side, judged: Side) -> Sequence[float]:
-        return [kernel_distance(train.values, judged.values)]
-
-    for comparison in ("equal", "halves", "held-out"):
-        main = comparison == "halves"
-        yield from compared_figures(
-            sets, comparison, pick, kernel, (f"KD-{space}",), main=main, digits=4, **about
-        )
+    yield from _kernel_figures(sets, pick, f"KD-{space}", **about)
 
 
 def inception_figures(sets: Sets) -> Iterator[Figure]:
-    """FID: the Frechet distance on the features of pytorch-fid's Inception."""
+    """FID and KID: both distances on the features of pytorch-fid's Inception."""
 
     def pick(measured: MeasuredSet) -> Array:
         assert measured.inception is not None  # asked for all sets or for none
@@ -68,6 +67,7 @@ def inception_figures(sets: Sets) -> Iterator[Figure]:
 
     about = {"section": "Distance", "features": "Inception", "better": "low"}
     yield from _frechet_figures(sets, pick, "FID", **about)
+    yield from _kernel_figures(sets, pick, "KID", **about)
 
 
 def _frechet_figures(sets: Sets, pick: Pick, name: str, **about: Any) -> Iterator[Figure]:
@@ -79,6 +79,69 @@ def _frechet_figures(sets: Sets, pick: Pick, name: str, **about: Any) -> Iterato
         yield from compared_figures(
             sets, comparison, pick, frechet, (name,), main=main, digits=1, **about
         )
+
+
+def _kernel_figures(sets: Sets, pick: Pick, name: str, **about: Any) -> Iterator[Figure]:
+    """The kernel distance with its interval; over halvings, that of one halving."""
+
+    def kernel(train: Side, judged: Side) -> Sequence[float]:
+        groups = [
+            np.arange(len(side.values)) if side.patients is None else side.patients
+            for side in (train, judged)
+        ]
+        distance = kernel_distance(train.values, judged.values)
+        return [distance, kernel_distance_variance(train.values, judged.values, *groups)]
+
+    comparisons: tuple[Comparison, ...] = ("equal", "halves", "held-out")
+    for comparison in comparisons:
+        figures = list(
+            compared_figures(
+                sets, comparison, pick, kernel, (name, "variance"),
+                main=comparison == "halves", digits=4, **about,
+            )
+        )  # fmt: skip
+        if figures:
+            yield _with_interval(*figures)
+
+
+def _with_interval(figure: Figure, variance: Figure) -> Figure:
+    """The figure with 95 % intervals, of a normal variable of the other figure's variance."""
+
+    def value(number: Value | None, of: Value | None) -> Value | None:
+        if number is None or of is None or number.value is None or of.value is None:
+            return number
+        if np.isnan(of.value):
+            return number
+        reach = _NORMAL_95 * of.value**0.5
+        ends = {"ci_low": number.value - reach, "ci_high": number.value + reach}
+        return number.model_copy(update=ends)
+
+    subjects = ("synthetic", "baseline", "real")
+    return figure.model_copy(
+        update={one: value(getattr(figure, one), getattr(variance, one)) for one in subjects}
+    )
+
+
+def support_figures(sets: Sets, space: str, neighbours: int) -> Iterator[Figure]:
+    """Alpha-precision, beta-recall, and authenticity over images, in one space."""
+
+    def measure(train: Side, judged: Side) -> Sequence[float]:
+        supports = alpha_precision_beta_recall(train.values, judged.values, neighbours=neighbours)
+        return [supports.alpha_precision, supports.beta_recall, supports.authenticity]
+
+    measures = ("Alpha-precision", f"Beta-recall, k = {neighbours}", OVER_IMAGES)
+    comparisons: tuple[Comparison, ...] = ("equal", "halves", "held-out")
+    for comparison in comparisons:
+        main = comparison == "halves"
+        for figure in compared_figures(
+            sets, comparison, features_in(space), measure, measures,
+            section="Coverage", features=space, better="high", main=main,
+        ):  # fmt: skip
+            if figure.measure == OVER_IMAGES:
+                about = {"section": "Memorisation", "better": "real", "main": False}
+                yield figure.model_copy(update=about)
+            else:
+                yield figure
 
 
 def coverage_figures(sets: Sets, space: str, neighbours: int) -> Iterator[Figure]:

@@ -207,6 +207,8 @@ def _least_chance(spaces: Sequence[Closeness]) -> tuple[Array, Array]:
 
 # The figures of an assessment that say whether a synthetic set holds copies of patients.
 
+#: What decides whether a set holds copies.
+NEAR_COPIES = "Near copies of a patient (images)"
 COPIES = "8 mirrored and turned copies of each patient's image"
 
 
@@ -275,7 +277,7 @@ def copy_figures(closeness: Mapping[Subject, SetCloseness]) -> Iterator[Figure]:
     }
     yield _figure(
         counted,
-        measure="Near copies of a patient (images)",
+        measure=NEAR_COPIES,
         features="all",
         comparison="far closer to one patient than to any other",
         better="low",

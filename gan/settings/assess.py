@@ -59,7 +59,7 @@ class AssessSettings(Settings):
     """
 
     neighbours: int = Field(default=5, ge=1, le=100)
-    """The k of precision, recall, density and coverage."""
+    """The k of precision, recall, density, coverage and beta-recall."""
 
     compare_n: int | None = Field(default=None, ge=2, le=5000)
     """Images of either side that these are taken of; all of the smallest set when not set, at most
@@ -69,6 +69,9 @@ class AssessSettings(Settings):
 
     max_images: int = Field(default=10_000, ge=10, le=50_000)
     """Images that are read of a synthetic set at most, evenly spaced."""
+
+    radiomics_n: int = Field(default=1104, ge=0, le=10_000)
+    """Images of each set, drawn once, whose radiomic features FRD is made of at most; 0: no FRD."""
 
     redraws: int = Field(default=2000, ge=100, le=100_000)
     """How often patients are drawn for an interval."""

@@ -4,9 +4,11 @@ from made_up import spectrum_error_of
 from scipy.linalg import sqrtm
 
 from gan.quality.measures import (
+    alpha_precision_beta_recall,
     detector_auroc,
     frechet_distance,
     kernel_distance,
+    kernel_distance_variance,
     label_scores,
     precision_recall_density_coverage,
 )
@@ -36,6 +38,65 @@ def test_kernel_distance_is_unbiased_about_nought() -> None:
     same = [kernel_distance(drawn(60, 8, s), drawn(60, 8, s + 100)) for s in range(40)]
     assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(40)
     assert kernel_distance(drawn(60, 8, 0), drawn(60, 8, 1, 1.0)) > 10 * np.std(same)
+
+
+def test_kernel_variance_is_that_of_leaving_each_group_out() -> None:
+    a, b = drawn(12, 4, 1), drawn(9, 4, 2, 0.5)
+    patients, images = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 5]), np.arange(9)
+
+    def spread(left_out: np.ndarray) -> float:
+        return (len(left_out) - 1) / len(left_out) * ((left_out - left_out.mean()) ** 2).sum()
+
+    of_a = [kernel_distance(a[patients != one], b) for one in range(6)]
+    of_b = [kernel_distance(a, b[images != one]) for one in range(9)]
+    found = kernel_distance_variance(a, b, patients, images)
+    assert found == pytest.approx(spread(np.array(of_a)) + spread(np.array(of_b)))
+
+
+def test_kernel_variance_is_that_of_other_draws() -> None:
+    """Of a distance that is not nearly 0, within a fifth of the deviation over 150 draws."""
+    draws = [(drawn(50, 6, s), drawn(40, 6, s + 1000, 1.0)) for s in range(150)]
+    groups = np.arange(50), np.arange(40)
+    deviation = np.std([kernel_distance(*pair) for pair in draws])
+    estimated = np.mean([kernel_distance_variance(*pair, *groups) for pair in draws]) ** 0.5
+    assert estimated == pytest.approx(deviation, rel=0.2)
+
+
+def test_kernel_variance_needs_three_patients() -> None:
+    a, b = drawn(12, 4, 1), drawn(9, 4, 2)
+    for patients in (np.arange(12) % 2, np.zeros(12), np.r_[np.zeros(11), 1]):
+        assert np.isnan(kernel_distance_variance(a, b, patients, np.arange(9)))
+    assert kernel_distance_variance(a, b, np.arange(12) % 3, np.arange(9)) > 0
+
+
+def test_supports_of_equals_of_one_mode_and_of_copies() -> None:
+    real = drawn(400, 6, 0)
+    equal = alpha_precision_beta_recall(real, drawn(400, 6, 1))
+    assert equal.alpha_precision > 0.93
+    assert equal.beta_recall > 0.8
+    assert equal.authenticity == pytest.approx(0.5, abs=0.1)
+    mode = alpha_precision_beta_recall(real, drawn(400, 6, 1) * 0.2)
+    assert max(mode.alpha_precision, mode.beta_recall) < 0.1  # typical, and of no variety
+    outliers = alpha_precision_beta_recall(real, drawn(400, 6, 1) * 2)
+    assert outliers.alpha_precision < 0.3
+    assert outliers.beta_recall > mode.beta_recall + 0.3
+    copies = alpha_precision_beta_recall(real, real)
+    assert (copies.alpha_precision, copies.beta_recall) == pytest.approx((1, 1), abs=0.01)
+    assert copies.authenticity == 0
+
+
+def test_supports_are_those_of_a_line_by_hand() -> None:
+    """Real 0, 1, 2, 4, 8 about their mean 3; synthetic 3, 3.5, 20: two within 1, one beyond 5."""
+    real, synthetic = (np.array(of)[:, None] for of in ([0.0, 1, 2, 4, 8], [3.0, 3.5, 20]))
+    found = alpha_precision_beta_recall(real, synthetic, neighbours=1)
+    # distances of real ones: 1, 1, 2, 3, 5; of synthetic ones: 0, .5, 17. So a ball of 1 (alpha 0
+    # to .25) holds two thirds, and so does each larger one
+    shares = np.linspace(0, 1, 101)
+    assert found.alpha_precision == pytest.approx(
+        1 - 2 * np.trapezoid(np.abs(2 / 3 - shares), shares)
+    )
+    # nearest real ones of 3, 3.5 and 20: 2 (or 4, as near), 4 and 8, whose own are 1, 2 and 4 away
+    assert found.authenticity == pytest.approx(1 / 3)
 
 
 def test_one_mode_has_precision_without_recall() -> None:

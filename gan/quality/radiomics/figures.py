@@ -1,0 +1,142 @@
+"""The Frechet radiomics distance of an assessment: how unlike textures and grey levels are.
+
+FRD of arXiv 2412.01496, as its package frd-score (version 1) gives it: each feature in standard
+deviations of the real side, the squared Frechet distance of what this makes, and its natural
+logarithm (equation 3 of the paper has half of it).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from gan.quality.comparisons import Comparison, Side, compared_figures, features_in
+from gan.quality.measures import Array, frechet_distance
+from gan.quality.radiomics.features import feature_names, is_plain, radiomic_features
+from gan.quality.radiomics.filters import LEAST_SIDE_PX
+from gan.quality.sets import MeasuredSet, Sets
+from synthdp.errors import InputError
+from synthdp.evaluation.assessment import Figure
+from synthdp.networks.cache import cached_features
+
+#: The name of the features in figures.
+RADIOMICS = "radiomics"
+#: A feature that varies less among real images, beside its mean, is constant but for rounding.
+LEAST_VARIATION = 1e-6
+#: What differs from image to image by less, in features of grey levels of about 100, is rounding.
+_ROUNDING = 1e-9
+#: The draw of the images whose features are taken; fixed, so that they are kept for other seeds.
+_DRAW = (20, 3)
+
+
+def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
+    """FRD over the features that the package takes of flat images, and over those with LoG too.
+
+    Args:
+        sets: what is compared.
+        most: so many images of each set, drawn once, have their features taken at most; with 0
+            there is no figure.
+
+    Raises:
+        InputError: when an image is unreadable.
+    """
+    if not most:
+        return
+    some = _with_radiomics(sets, most)
+    plain = np.array([is_plain(name) for name in feature_names()])
+    for name, columns in (("FRD", plain), ("FRD with LoG", np.full(len(plain), True))):
+        pick = partial(_columns, columns)
+        n_main: dict[Comparison, bool] = {"equal": False, "halves": True, "held-out": False}
+        for comparison, main in n_main.items():
+            yield from compared_figures(
+                some, comparison, pick, partial(_distance, sets.size_px), (name,),
+                section="Distance", features=f"{RADIOMICS}, {columns.sum()}", better="low",
+                digits=2, main=main and name == "FRD",
+            )  # fmt: skip
+
+
+def _columns(columns: Array, measured: MeasuredSet) -> Array:
+    features: Array = features_in(RADIOMICS)(measured)[:, columns]
+    return features
+
+
+def _distance(size_px: int, train: Side, judged: Side) -> Sequence[float]:
+    if size_px < LEAST_SIDE_PX:
+        raise InputError(f"texture needs images of {LEAST_SIDE_PX} px or more")
+    return [radiomics_distance(train.values, judged.values)]
+
+
+def radiomics_distance(real: Array, other: Array) -> float:
+    """The natural logarithm of the squared Frechet distance of standardised features.
+
+    Features that are constant among the real images, but for rounding, are left out.
+
+    Args:
+        real: (N, D), which sets the standardisation; rows of nan are of images of one grey level.
+        other: (M, D) likewise.
+
+    Raises:
+        InputError: when an image is of one grey level, a side has fewer than 2, or both are equal.
+    """
+    if np.isnan(real).any() or np.isnan(other).any():
+        raise InputError("some images are of one grey level, and have no texture")
+    mean, deviation = real.mean(axis=0), real.std(axis=0)
+    varies = deviation > np.maximum(LEAST_VARIATION * np.abs(mean), _ROUNDING)
+    x, y = ((side - mean)[:, varies] / deviation[varies] for side in (real, other))
+    squared = frechet_distance(x, y)
+    if squared < LEAST_VARIATION:
+        raise InputError("both sides are equal, and the logarithm of no distance is infinite")
+    return float(np.log(squared))
+
+
+def _with_radiomics(sets: Sets, most: int) -> Sets:
+    """The sets with at most so many images of each, and their radiomic features alone."""
+
+    def drawn(measured: MeasuredSet) -> MeasuredSet:
+        order = np.random.default_rng(_DRAW).permutation(len(measured))
+        places = np.sort(order[:most])
+        rows = tuple(measured.rows[place] for place in places)
+        some = replace(
+            measured,
+            rows=rows,
+            labels=measured.labels[places],
+            conditions=measured.conditions[places],
+            patients=measured.patients[places],
+            powers=measured.powers[places],
+            copies={} if measured.is_real else None,
+            inception=None,
+        )
+        return replace(some, features={RADIOMICS: _radiomics(some, sets.size_px)})
+
+    return replace(
+        sets,
+        synthetic=drawn(sets.synthetic),
+        baseline=None if sets.baseline is None else drawn(sets.baseline),
+        train=drawn(sets.train),
+        held_out=None if sets.held_out is None else drawn(sets.held_out),
+        compare_n=min(sets.compare_n, most),
+    )
+
+
+def _radiomics(measured: MeasuredSet, size_px: int) -> Array:
+    """Features (N, 693) float64 from the cache of the set; nan where an image is of one level."""
+    if size_px < LEAST_SIDE_PX:
+        return np.zeros((len(measured), len(feature_names())))
+
+    def compute(images: Array) -> Array:
+        return radiomic_features(images[:, 0])
+
+    kept = cached_features(
+        measured.dataset,
+        measured.rows,
+        extractor_id="radiomic features 1",
+        size_px=size_px,
+        compute=compute,
+        batch=16,
+        what="radiomic features",
+    )
+    features = kept.astype(np.float64)
+    flat = features[:, feature_names().index("original_firstorder_Range")] == 0
+    features[flat] = np.nan
+    return features

@@ -1,0 +1,131 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gan.quality.measures import frechet_distance
+from gan.quality.radiomics.figures import radiomics_distance, radiomics_figures
+from gan.quality.sets import measure_sets
+from gan.settings.assess import AssessSettings
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.images import to_uint8
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.writer import create_dataset
+from synthdp.errors import InputError
+from synthdp.evaluation.assessment import Figure
+
+TINY = {"label": "Tiny", "name": "test_vit", "weights": None, "size_px": 32}
+
+
+def drawn(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal([5, -3, 0], [2, 1, 0.1], (n, 3))
+
+
+def test_distance_is_of_features_in_deviations_of_the_real_side() -> None:
+    real, other = drawn(50, 0), drawn(40, 1) + 0.2
+    mean, deviation = real.mean(axis=0), real.std(axis=0)
+    expected = np.log(frechet_distance((real - mean) / deviation, (other - mean) / deviation))
+    assert radiomics_distance(real, other) == pytest.approx(expected)
+    assert radiomics_distance(real * 1000, other * 1000) == pytest.approx(expected)
+
+
+def test_a_feature_that_is_constant_or_rounding_is_left_out() -> None:
+    real, other = drawn(50, 0), drawn(40, 1)
+    noise = np.random.default_rng(2).normal(0, 1e-15, (90, 1))
+    constant = np.full((90, 1), 1e4) + noise * 1e6
+    more = np.hstack([np.concatenate([real, other]), noise, constant])
+    assert radiomics_distance(more[:50], more[50:]) == radiomics_distance(real, other)
+
+
+def test_what_has_no_distance_is_refused_by_name() -> None:
+    real, flat = drawn(50, 0), drawn(40, 1)
+    flat[3] = np.nan
+    for sides, message in (
+        ((real, flat), "of one grey level"),
+        ((flat, real), "of one grey level"),
+        ((real, real), "both sides are equal"),
+        ((real, real[:1]), "too few"),
+    ):
+        with pytest.raises(InputError, match=message):
+            radiomics_distance(*sides)
+
+
+def images_of(dataset: Dataset) -> list[np.ndarray]:
+    return list(to_uint8(load_images(dataset, dataset.split("all"))[:, 0]))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms that stand for patients, and fresh ones."""
+    house = tmp_path_factory.mktemp("house")
+    about: dict[str, Any] = {"size_px": 32, "val_fraction": 0.3, "test_fraction": 0.0}
+    run_phantoms(PhantomSettings(out=house / "real", patients=24, as_real=True, **about))
+    run_phantoms(PhantomSettings(out=house / "fresh", patients=24, seed=7, **about))
+    return house
+
+
+def made_up_set(images: list[np.ndarray], out: Path, kind: str = "synthetic") -> Path:
+    about = DatasetInfo(name=out.name, kind=kind, size_px=len(images[0]))
+    with create_dataset(out, about) as writer:
+        for number, pixels in enumerate(images):
+            writer.add(pixels, patient_id=f"made-{number}", split="train", targets=[number % 2])
+    return out
+
+
+def frd_of(synthetic: Path, real: Path, most: int = 1104) -> dict[tuple[str, str], Figure]:
+    """The figures of FRD of a set, by measure and comparison."""
+    settings = AssessSettings(synthetic=synthetic, real=real, out=Path("none"), features=[TINY])
+    figures = radiomics_figures(measure_sets(settings), most)
+    return {(figure.measure, figure.comparison): figure for figure in figures}
+
+
+HALVES = "as many as half of train, against the other half"
+
+
+EQUAL = "equal n, against train"
+
+
+def test_frd_says_what_real_halves_give_and_how_many_images(house: Path) -> None:
+    found = frd_of(house / "fresh", house / "real", 16)
+    plain, with_log = found["FRD", HALVES], found["FRD with LoG", HALVES]
+    assert (plain.features, with_log.features) == ("radiomics, 385", "radiomics, 693")
+    assert (plain.main, with_log.main, plain.section) == (True, False, "Distance")
+    assert plain.real is not None
+    assert plain.real.n == plain.synthetic.n
+    assert max(plain.synthetic.n) <= 8
+    assert found["FRD", EQUAL].synthetic.n == (16, 16)
+    assert found["FRD", "as many as val, against train"].real is not None
+
+
+def test_noise_is_farther_than_fresh_phantoms(house: Path, tmp_path: Path) -> None:
+    noise = list(np.random.default_rng(0).integers(0, 255, (24, 32, 32), dtype=np.uint8))
+    near = frd_of(house / "fresh", house / "real")["FRD", EQUAL].synthetic.value
+    far = frd_of(made_up_set(noise, tmp_path / "noise"), house / "real")["FRD", EQUAL]
+    assert near is not None
+    assert far.synthetic.value is not None
+    assert far.synthetic.value > near + 1
+
+
+def test_a_set_with_a_flat_image_has_no_frd_and_says_why(house: Path, tmp_path: Path) -> None:
+    images = [*images_of(open_dataset(house / "fresh"))[:11], np.full((32, 32), 90, np.uint8)]
+    found = frd_of(made_up_set(images, tmp_path / "flat"), house / "real")
+    value = found["FRD", EQUAL].synthetic
+    assert (value.value, value.n) == (None, (12, 12))
+    assert value.why == "some images are of one grey level, and have no texture"
+    of_patients = found["FRD", HALVES].real
+    assert of_patients is not None
+    assert of_patients.value is not None
+
+
+def test_images_too_small_for_texture_say_so(house: Path, tmp_path: Path) -> None:
+    small = [image[::4, ::4] for image in images_of(open_dataset(house / "fresh"))]
+    real = made_up_set(small, tmp_path / "real", kind="phantom")
+    found = frd_of(made_up_set(small, tmp_path / "small"), real)
+    assert {f.synthetic.why for f in found.values()} == {"texture needs images of 16 px or more"}
+
+
+def test_frd_can_be_left_out(house: Path) -> None:
+    assert frd_of(house / "fresh", house / "real", 0) == {}
