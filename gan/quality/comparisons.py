@@ -63,7 +63,8 @@ def compare(
         count: how many.
 
     Returns:
-        For each number its value by subject: the mean over halvings, or none with the reason.
+        For each number its value by subject: the mean over halvings, or none with the reason (none
+        without one where the measure gives nan).
     """
     by_number: list[dict[Subject, Value]] = [{} for _ in range(count)]
     train = pick(sets.train)
@@ -72,7 +73,8 @@ def compare(
         if not pairs:
             continue
         n = (len(pairs[0][1]), len(pairs[0][2]))
-        why, numbers = "", [None] * count
+        why = ""
+        numbers: list[float | None] = [None] * count
         try:
             measured = [
                 measure(
@@ -81,7 +83,8 @@ def compare(
                 )
                 for judged, rows, against in progress(pairs, what="figures of a comparison")
             ]
-            numbers = np.mean(measured, axis=0).tolist()
+            means = np.mean(measured, axis=0)
+            numbers = [float(mean) if np.isfinite(mean) else None for mean in means]
         except InputError as error:
             why = str(error)
         split = _split_words(comparison, subject)

@@ -110,8 +110,6 @@ def _with_interval(figure: Figure, variance: Figure) -> Figure:
     def value(number: Value | None, of: Value | None) -> Value | None:
         if number is None or of is None or number.value is None or of.value is None:
             return number
-        if np.isnan(of.value):
-            return number
         reach = _NORMAL_95 * of.value**0.5
         ends = {"ci_low": number.value - reach, "ci_high": number.value + reach}
         return number.model_copy(update=ends)
