@@ -247,6 +247,12 @@ def real_and_private_synthetic(make: StageMaker) -> Stages:
     return (make.finetune(synthetic=synthetic, **make.frozen(beside=True)),)
 
 
+def real_and_phantoms(make: StageMaker) -> Stages:
+    """As `real_and_synthetic`, with phantoms, which cost no privacy."""
+    phantoms = make.ingredient("phantoms")
+    return (make.finetune(synthetic=phantoms, **make.frozen(beside=True)),)
+
+
 #: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
 #: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image. Features are
 #: as long as DINOv2's mean token of a phantom is in the mean, since the paper's are not normalised
@@ -308,7 +314,11 @@ STRATEGIES: dict[str, Strategy] = {
     "pretrain_then_blocks": Strategy(_pretrained("synthetic", network={"tune": "blocks"})),
     "pretrain_then_lora": Strategy(_pretrained("synthetic", network={"tune": "lora"})),
     "private_pretrain_then_finetune": Strategy(_pretrained("private_synthetic")),
+    "private_pretrain_keep_head": Strategy(
+        _pretrained("private_synthetic", head={"start": "pretrained"})
+    ),
     "phantoms_then_finetune": Strategy(_pretrained("phantoms")),
+    "phantoms_keep_head": Strategy(_pretrained("phantoms", head={"start": "pretrained"})),
     "phantoms_then_lora": Strategy(_pretrained("phantoms", network={"tune": "lora"})),
     "blocks_only": Strategy(blocks_only),
     "whole_only": Strategy(whole_only),
@@ -323,6 +333,7 @@ STRATEGIES: dict[str, Strategy] = {
     "distilled_then_finetune": Strategy(distilled_then_finetune),
     "real_and_synthetic": Strategy(real_and_synthetic),
     "real_and_private_synthetic": Strategy(real_and_private_synthetic),
+    "real_and_phantoms": Strategy(real_and_phantoms),
     "paper": Strategy(paper),
     "paper_real_and_synthetic": Strategy(paper_real_and_synthetic),
     "paper_synthetic_only": Strategy(paper_synthetic_only, crosses_grid=False),

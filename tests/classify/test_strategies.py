@@ -81,6 +81,9 @@ PROMISED = {
     "distilled_then_finetune": 6.0,
     "real_and_synthetic": math.inf,
     "real_and_private_synthetic": 6.0,
+    "real_and_phantoms": 6.0,
+    "private_pretrain_keep_head": 6.0,
+    "phantoms_keep_head": 6.0,
     "whole_only": 6.0,
     "public_only": 0.0,
     "public_then_whole": 6.0,
@@ -148,7 +151,11 @@ def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Pat
 def test_a_generator_that_spent_the_target_leaves_no_cell(
     ingredients: dict[str, Any], tmp_path: Path
 ) -> None:
-    for name in ("private_pretrain_then_finetune", "real_and_private_synthetic"):
+    for name in (
+        "private_pretrain_then_finetune",
+        "private_pretrain_keep_head",
+        "real_and_private_synthetic",
+    ):
         assert calls(name, ingredients, tmp_path, epsilon=2.0) == ()
         assert len(calls(name, ingredients, tmp_path, epsilon=None)) >= 1
 

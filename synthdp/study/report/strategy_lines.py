@@ -18,6 +18,10 @@ WHAT_IT_DOES = {
     "guarantee, then on the patients",
     "phantoms_then_finetune": "first trained on phantoms, which cost no privacy, then on the "
     "patients",
+    "phantoms_keep_head": "first trained on phantoms; then the same classifier is trained on the "
+    "patients",
+    "private_pretrain_keep_head": "first trained on synthetic images of a generator with a "
+    "guarantee; then the same classifier is trained on the patients",
     "phantoms_then_lora": "first trained on phantoms; then small additions to the network (LoRA) "
     "are trained on the patients",
     "blocks_only": "the last blocks of a network with public weights are trained on the patients "
@@ -43,6 +47,7 @@ WHAT_IT_DOES = {
     "real_and_synthetic": "trained on the patients' and synthetic images together",
     "real_and_private_synthetic": "trained on the patients' images and those of a generator with a "
     "guarantee together",
+    "real_and_phantoms": "trained on the patients' images and on phantoms together",
     "paper": "the published recipe, on the patients' images",
     "paper_real_and_synthetic": "the published recipe, on the patients' and synthetic images",
     "paper_synthetic_only": "the published recipe, on synthetic images alone",
