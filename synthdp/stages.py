@@ -187,6 +187,12 @@ STAGES: dict[str, Stage] = {
         plan_module=_GAN_PLANS,
     ),
     "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=f"{_GAN}.assess"),
+    "assess reader": Stage(
+        "gan.reader", "ReaderSettings", "run_reader", settings_module=f"{_GAN}.reader"
+    ),
+    "assess score": Stage(
+        "gan.reader", "ReaderScoreSettings", "run_reader_score", settings_module=f"{_GAN}.reader"
+    ),
     "export": Stage(
         "gan.export",
         "ExportSettings",

@@ -136,16 +136,11 @@ def measure_sets(settings: AssessSettings) -> Sets:
             weights do not fit or an image is unreadable.
         RunError: when features are not finite, or the disk is full.
     """
-    real = open_dataset(settings.real)
-    if real.info.kind == "synthetic":
-        raise InputError(
-            f"real: {real.info.name} is a synthetic set; name the set of patients (or phantoms) "
-            "that it is to be like"
-        )
+    real = open_real(settings.real)
     train = real.split("train")
     val = [row for row in real.rows if row.split == "val"]
-    synthetic = _open_synthetic(settings.synthetic, real)
-    baseline = None if settings.baseline is None else _open_synthetic(settings.baseline, real)
+    synthetic = open_synthetic(settings.synthetic, real)
+    baseline = None if settings.baseline is None else open_synthetic(settings.baseline, real)
     if baseline is not None and set(baseline.info.targets) != set(synthetic.info.targets):
         raise InputError(
             f"{baseline.info.name}: its targets are {', '.join(baseline.info.targets)}, those of "
@@ -190,7 +185,27 @@ def measure_sets(settings: AssessSettings) -> Sets:
     )
 
 
-def _open_synthetic(path: Path, real: Dataset) -> Dataset:
+def open_real(path: Path) -> Dataset:
+    """The set that others are to be like, opened.
+
+    Raises:
+        InputError: when it is a synthetic one, or damaged.
+    """
+    real = open_dataset(path)
+    if real.info.kind == "synthetic":
+        raise InputError(
+            f"real: {real.info.name} is a synthetic set; name the set of patients (or phantoms) "
+            "that it is to be like"
+        )
+    return real
+
+
+def open_synthetic(path: Path, real: Dataset) -> Dataset:
+    """A made-up set whose targets the real one has, opened.
+
+    Raises:
+        InputError: when it holds patients' images, has other targets, or is damaged.
+    """
     dataset = open_dataset(path)
     info = dataset.info
     if info.protects_patients or info.shows_patients:

@@ -188,6 +188,21 @@ def _of_assess(settings: Settings, made: Path) -> Ending:
     return Ending("assessed; distances and copies stand in quality.html", findings)
 
 
+def _of_reader(settings: Settings, made: Path) -> Ending:
+    return Ending(
+        f"give reader.html to readers, and keep private/key.json; next: synthdp assess --score "
+        f"{for_shell(made)} ANSWERS.csv --out DIR"
+    )
+
+
+def _of_reader_score(settings: Settings, made: Path) -> Ending:
+    scores = read_json(made / "scores.json")
+    findings = " ".join(scores["findings"])
+    if "outside every promise" not in scores["promise"]:
+        return Ending(findings)
+    return Ending("scored; the figures stand in scores.html, and are the patients'", findings)
+
+
 def _of_predict(settings: Settings, made: Path) -> Ending:
     with open(made, encoding="utf-8") as stream:
         n_images = sum(1 for _ in stream) - 1
@@ -212,6 +227,8 @@ _ENDINGS: dict[str, Callable[[Settings, Path], Ending]] = {
     **dict.fromkeys(("train-gan", "mix-generators", "import-generator"), _of_generator),
     "generate": _of_generate,
     "assess": _of_assess,
+    "assess reader": _of_reader,
+    "assess score": _of_reader_score,
     "pretrain": _of_pretrain,
     **dict.fromkeys(("finetune", "calibrate"), _of_classifier),
     "evaluate": _of_evaluate,

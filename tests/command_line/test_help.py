@@ -38,7 +38,17 @@ def test_every_command_says_what_it_is_for_and_how_it_is_typed(command: str) -> 
         assert f"  {command}" in (parser.epilog or ""), "give it an example"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+#: Stages that are asked for by an option of another.
+BY_OPTION = {"assess reader": "assess", "assess score": "assess"}
+
+
+@pytest.mark.parametrize("stage", BY_OPTION)
+def test_help_of_a_command_says_where_the_settings_of_its_options_are(stage: str) -> None:
+    told = " ".join(ALL[f"synthdp {BY_OPTION[stage]}"].format_help().split())
+    assert f"`synthdp settings {stage}`" in told
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in BY_OPTION])
 def test_help_of_a_stage_lists_the_settings_that_matter_and_where_the_rest_is(stage: str) -> None:
     told = ALL[f"synthdp {stage}"].format_help()
     assert f"`synthdp settings {stage}`" in told

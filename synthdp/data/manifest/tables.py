@@ -43,9 +43,20 @@ class Table:
 
 
 def read_table(
-    path: Path, *, required: tuple[str, ...] = (), max_bytes: int = MAX_TABLE_BYTES
+    path: Path,
+    *,
+    required: tuple[str, ...] = (),
+    max_bytes: int = MAX_TABLE_BYTES,
+    semicolons: bool = False,
 ) -> Table:
     """Read a CSV table whose header must name the `required` columns.
+
+    Args:
+        path: the file.
+        required: columns.
+        max_bytes: of a file that is read.
+        semicolons: take a table whose header has semicolons and no comma, as spreadsheets of much
+            of Europe save one.
 
     Raises:
         RunError: when no file descriptor is left.
@@ -57,7 +68,9 @@ def read_table(
         if path.stat().st_size > max_bytes:
             return Table(problems=(f"larger than {max_bytes // 2**20} MiB, so it was not read",))
         text = path.read_text(encoding="utf-8-sig")
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = text.partition("\n")[0]
+        between = ";" if semicolons and ";" in header and "," not in header else ","
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=between)
         columns = tuple(plain_text(cell) for cell in islice(next(rows, []), MAX_COLUMNS + 1))
         problems = [f"column {quoted(name)} is missing" for name in required if name not in columns]
         problems += ["two columns have one name"] if len(set(columns)) < len(columns) else []
