@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from gan.quality.reading.answers import read_readings
+from gan.quality.reading.key import KEY_FILE, PAGE_FILE, read_key
+from gan.quality.reading.kit import make_kit, refuse_unasked
+from gan.quality.reading.page import reader_page, scores_page
+from gan.quality.reading.scores import score_readings
 from gan.quality.sets import open_real, open_synthetic
-from gan.reading.answers import read_readings
-from gan.reading.key import KEY_FILE, PAGE_FILE, read_key
-from gan.reading.kit import make_kit, refuse_unasked
-from gan.reading.page import reader_page, scores_page
-from gan.reading.scores import score_readings
 from gan.settings.reader import ReaderScoreSettings, ReaderSettings
 from synthdp.config.settings import dump_settings
 from synthdp.runs.folder import is_written

@@ -160,7 +160,8 @@ def _run_score(arguments: argparse.Namespace) -> int:
         )
     # what stands behind another option is taken for the set, and for a settings file
     behind = [] if arguments.synthetic is None else [arguments.synthetic]
-    kit, *words = [*arguments.score, *behind, *arguments.overrides]
+    typed: list[str] = [*arguments.score, *behind, *list(arguments.overrides)]
+    kit, words = typed[0], typed[1:]
     answers = [word for word in words if "=" not in word]
     if not answers and not any(word.startswith("answers=") for word in words):
         raise InputError("assess: --score: name the files that readers saved behind the kit")

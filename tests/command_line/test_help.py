@@ -38,8 +38,8 @@ def test_every_command_says_what_it_is_for_and_how_it_is_typed(command: str) -> 
         assert f"  {command}" in (parser.epilog or ""), "give it an example"
 
 
-#: Stages that are asked for by an option of another.
-BY_OPTION = {"assess reader": "assess", "assess score": "assess"}
+#: Stages that are asked for by an option of another, and that one.
+BY_OPTION = {name: name.split()[0] for name in STAGES if name.split()[0] in STAGES.keys() - {name}}
 
 
 @pytest.mark.parametrize("stage", BY_OPTION)

@@ -10,6 +10,7 @@ from shown_pages import PAGES, ROOT, TOP, inline_commands, shown_commands
 
 import synthdp.command_line.stage_command
 import synthdp.commands.data
+import synthdp.commands.generator
 from synthdp.cli import build_parser
 from synthdp.command_line.stage_command import config_and_overrides
 from synthdp.config.packaged import packaged_names
@@ -43,7 +44,8 @@ def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings(STAGES[stage].settings_class(), config, overrides)
         return 0
 
-    for module in (synthdp.command_line.stage_command, synthdp.commands.data):
+    commands = synthdp.commands
+    for module in (synthdp.command_line.stage_command, commands.data, commands.generator):
         monkeypatch.setattr(module, "run_command", read)
     monkeypatch.chdir(ROOT)
 
@@ -103,7 +105,8 @@ def test_a_command_that_could_not_run_would_be_found(only_read: None) -> None:
 def test_readme_and_docs_show_commands_of_every_stage() -> None:
     words = [words for _, words in [*SHOWN, *INLINE]]
     shown = {" ".join(one[:2]) for one in words} | {one[0] for one in words}
-    assert not [stage for stage in STAGES if stage not in shown]
+    # a stage of two words, the first of which is one, is asked for by an option of that one
+    assert not [stage for stage in STAGES if stage not in shown and stage.split()[0] not in STAGES]
 
 
 def test_pages_are_read_at_all() -> None:

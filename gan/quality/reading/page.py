@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from gan.reading.scores import ALL, ReaderScores
+from gan.quality.reading.scores import ALL, ReaderScores
 from synthdp import __version__
 from synthdp.pages.html import MARKS, content_policy, page_environment
 
@@ -35,12 +35,12 @@ def reader_page(
         shown: (code, PNG) of each image, in the order of the page.
         holds: sentences that say whose images these are.
     """
-    script = (files("gan.reading") / "templates" / "reader.js").read_text(encoding="utf-8")
+    script = (files("gan.quality.reading") / "templates" / "reader.js").read_text(encoding="utf-8")
     is_mass = target == _MASS
     ratings = _BI_RADS if is_mass else _ratings_of(target)
     images = [(code, base64.b64encode(png).decode()) for code, png in shown]
     return (
-        page_environment("gan.reading")
+        page_environment("gan.quality.reading")
         .get_template("reader.html.j2")
         .render(
             policy=content_policy(script),
@@ -90,7 +90,7 @@ def scores_page(scores: ReaderScores) -> str:
         for measure, words in _MEASURES.items()
     }
     return (
-        page_environment("gan.reading")
+        page_environment("gan.quality.reading")
         .get_template("scores.html.j2")
         .render(
             scores=scores,

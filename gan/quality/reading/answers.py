@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.reading.key import Key, Kind
+from gan.quality.reading.key import Key, Kind
 from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError, quoted
 

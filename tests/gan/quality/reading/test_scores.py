@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from gan.reading.answers import Answer, Reading
-from gan.reading.key import Key, KeyImage, new_codes
-from gan.reading.scores import ALL, ReaderFigure, ReaderScores, score_readings, wilson
+from gan.quality.reading.answers import Answer, Reading
+from gan.quality.reading.key import Key, KeyImage, new_codes
+from gan.quality.reading.scores import ALL, ReaderFigure, ReaderScores, score_readings, wilson
 
 
 def key_of(*, per_kind: int = 20, images_per_patient: int = 1, protects: bool = True) -> Key:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gan.reading.answers import read_readings
-from gan.reading.key import Key, read_key
+from gan.quality.reading.answers import read_readings
+from gan.quality.reading.key import Key, read_key
 from synthdp.errors import InputError
 
 HEADER = "kit,reader,code,origin,confidence,rating,seconds"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gan.reading.key import Key, KeyImage, Kind, new_codes
+from gan.quality.reading.key import Key, KeyImage, Kind, new_codes
 from synthdp.data.dataset import Dataset, Row, load_pictures
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.reading.key import read_key
+from gan.quality.reading.key import read_key
 from synthdp.cli import main
 
 

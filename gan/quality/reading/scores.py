@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gan.reading.agreement import cohen_kappa, fleiss_kappa
-from gan.reading.answers import Answer, Reading
-from gan.reading.key import Key
+from gan.quality.reading.agreement import cohen_kappa, fleiss_kappa
+from gan.quality.reading.answers import Answer, Reading
+from gan.quality.reading.key import Key
 from synthdp.config.settings import Settings
 from synthdp.evaluation.uncertainty.intervals import (
     Redrawn,

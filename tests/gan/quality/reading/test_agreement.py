@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from gan.reading.agreement import cohen_kappa, fleiss_kappa
+from gan.quality.reading.agreement import cohen_kappa, fleiss_kappa
 
 
 @pytest.mark.parametrize("graded", [False, True])

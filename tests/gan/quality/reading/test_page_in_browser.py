@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser, chromium
 
+from gan.quality.reading.answers import read_readings
+from gan.quality.reading.key import Key, read_key
 from gan.reader import run_reader_score
-from gan.reading.answers import read_readings
-from gan.reading.key import Key, read_key
 from gan.settings.reader import ReaderScoreSettings
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan.quality.reading.key import new_codes, read_key
+from gan.quality.reading.kit import make_kit
+from gan.quality.reading.page import reader_page
 from gan.reader import run_reader
-from gan.reading.key import new_codes, read_key
-from gan.reading.kit import make_kit
-from gan.reading.page import reader_page
 from gan.settings.reader import ReaderSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
