@@ -12,7 +12,8 @@ from gan.auditing.attack import attack_embedding
 from gan.auditing.replay import broken_release
 from gan.auditing.subject import EmbeddingSubject
 from gan.plans import gan_plan
-from gan.private.embedding import public_features
+from gan.private.embedding import PublicMap, public_features
+from gan.private.wide_map import RawMap, saved_wide_map
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, protected_examples, with_directions
 from synthdp.checkpoint import load_weights
@@ -67,10 +68,10 @@ def _auditable_settings(run: Path) -> TrainGanSettings:
     settings = validate_settings(TrainGanSettings, values, where=f"{run.name}/config.yaml")
     looks = " (`synthdp assess` looks for copies in what it draws)"
     refuse_unprotected(run, settings.privacy, instead=looks)
-    if settings.method != "embedding":
+    if settings.method not in {"embedding", "selection"}:
         raise InputError(
-            f"{run}: the audit attacks the release of method: embedding; {settings.method}, which "
-            "is experimental, has no audit"
+            f"{run}: the audit attacks the release of method: embedding or selection; "
+            f"{settings.method}, which is experimental, has no audit"
         )
     return settings
 
@@ -84,12 +85,9 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
     plan = gan_plan(settings)
     mechanism = audited_plan(run, plan.privacy).mechanism
     assert mechanism is not None  # `audited_plan` has asked
-    assert settings.embedding is not None  # TrainGanSettings asks for it
-    device = chosen_device(settings.device)
     examples, units = protected_examples(plan, settings.size_px)
-    features = public_features(settings.embedding, settings.size_px, device)
     return EmbeddingSubject.of(
-        with_directions(features, _released(run)),
+        _public_map(run, settings),
         examples,
         units,
         mechanism=mechanism,
@@ -97,6 +95,17 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
         noise=settings.privacy.noise,
         shares=plan.public_shares,
     )
+
+
+def _public_map(run: Path, settings: TrainGanSettings) -> PublicMap:
+    """The map from images to vectors that the run's release was made by."""
+    device, released = chosen_device(settings.device), _released(run)
+    if settings.selection is not None and settings.method == "selection":
+        raw = RawMap.of(settings.selection, settings.size_px, device)
+        return saved_wide_map(raw, released, constant=settings.selection.constant)
+    assert settings.embedding is not None  # TrainGanSettings asks for it
+    features = public_features(settings.embedding, settings.size_px, device)
+    return with_directions(features, released)
 
 
 def _released(run: Path) -> dict[str, Tensor]:

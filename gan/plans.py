@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan.package.conditions import Conditions, read_conditions, read_findings
-from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
+from gan.package.description import BankShape, Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
+from gan.private.pool import open_pool
 from gan.settings.finished import (
     ExportSettings,
     GenerateSettings,
@@ -94,7 +95,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
     dataset = open_dataset(settings.data)
     targets = chosen_targets(dataset.info, settings.targets)
-    if settings.method == "dp_discriminator":
+    if settings.method in {"dp_discriminator", "selection"}:
         refuse_several(targets, f"method: {settings.method}")
     elif settings.method == "embedding":
         _refuse_missing_shares(settings, targets)
@@ -119,6 +120,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
     if settings.method == "embedding":
         _refuse_certain(conditions)
+    if settings.selection is not None and settings.method == "selection":
+        open_pool(settings.selection.pool, next(iter(targets)), settings.selection.images)
     ancestors = _ancestors(settings, dataset, conditions, table, to_come or {})
     if settings.method == "adversarial" and unit != "image":
         unit = _unit_without_promise(dataset.info, ancestors)
@@ -160,6 +163,9 @@ def _ancestors(
     if settings.method == "embedding":
         assert settings.embedding is not None  # TrainGanSettings asks for it
         lineages.append(_public_lineage(settings.embedding.public))
+    if settings.method == "selection":
+        assert settings.selection is not None  # TrainGanSettings asks for it
+        lineages += [open_dataset(path).info.lineage for path in settings.selection.pool]
     return Lineage().joined(lineages)
 
 
@@ -388,9 +394,14 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
     """What a set is drawn with, and is.
 
     Raises:
-        InputError: when the run is not that of a finished generator.
+        InputError: when the run is not that of a finished generator, or a bank is to be truncated.
     """
     generator = open_generator(settings.run)
+    if settings.truncation < 1 and isinstance(generator.description.shape, BankShape):
+        raise InputError(
+            f"truncation: {settings.run} keeps images and has no styles to bring nearer to their "
+            "mean; leave truncation out"
+        )
     description, promise = generator.description, generator.statement
     known = description.shape.conditions
     settings.refuse_other_classes(known.findings)

@@ -1,7 +1,7 @@
 """Training a generator, as a stage: adversarially, without privacy, or by one of the private ways.
 
 `METHODS` names them. Each gives the trained generator and what it spent of the planned release; the
-algorithms themselves are `gan.training.loop`, `gan.private.embedding` and
+algorithms themselves are `gan.training.loop`, `gan.private.embedding`, `gan.private.selection` and
 `gan.private.dp_discriminator`.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan.network.bank import Bank
 from gan.network.generator import Generator
 from gan.package.conditions import encode
-from gan.package.description import Description
+from gan.package.description import AnyShape, BankShape, Description
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import TrainedGenerator
 from gan.package.opened import open_generator
@@ -34,6 +35,7 @@ from gan.private.dp_discriminator import (
 from gan.private.embedding import (
     Matching,
     PublicFeatures,
+    PublicMap,
     class_means,
     match,
     matched_findings,
@@ -43,6 +45,16 @@ from gan.private.embedding import (
     released_sums,
 )
 from gan.private.findings import finding_means
+from gan.private.pool import open_pool
+from gan.private.selection import (
+    candidate_vectors,
+    pool_features,
+    pool_images,
+    refuse_drowned,
+    select,
+)
+from gan.private.tilting import PoolMoments
+from gan.private.wide_map import RawMap, fit_wide_map, saved_wide_map
 from gan.settings.parts import DpDiscriminatorSettings
 from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
@@ -85,6 +97,10 @@ _NO_DISCRIMINATOR = "Its discriminator is not part of it."
 _CARD_WORDS = {
     "adversarial": _NO_DISCRIMINATOR,
     "embedding": "It saw patients through one noisy mean of public features alone.",
+    "selection": (
+        "It draws among images that were kept of a public pool, which cost nothing; it saw "
+        "patients through one noisy mean of public features alone, by which the pool was weighted."
+    ),
     "dp_discriminator": (
         "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
         f"{_NO_DISCRIMINATOR}"
@@ -113,11 +129,17 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
 
 
 def _finish(
-    run: Run, generator: TrainedGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
+    run: Run,
+    generator: TrainedGenerator | Bank,
+    settings: TrainGanSettings,
+    plan: GanPlan,
+    spent: Release,
 ) -> None:
     info = plan.privacy.dataset.info
-    shape = settings.shape(plan.conditions)
-    if isinstance(generator, Generator) and generator.film is not None:
+    shape: AnyShape = settings.shape(plan.conditions)
+    if isinstance(generator, Bank):
+        shape = BankShape(size_px=settings.size_px, images=generator.images.shape[1])
+    elif isinstance(generator, Generator) and generator.film is not None:
         shape = shape.model_copy(update={"film": True})
     target = "" if len(plan.targets) > 1 else next(iter(plan.targets))
     description = Description(shape, target, info.name)
@@ -134,7 +156,7 @@ def _card(
     film = (
         " Its opaque marks and grain come from a formula, not a network." if settings.film else ""
     )
-    unused = {"dp_discriminator", "embedding"} - {settings.method}
+    unused = {"dp_discriminator", "embedding", "selection"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
@@ -189,6 +211,51 @@ def _train_adversarially(
     return generator, plan.privacy.release
 
 
+def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tuple[Bank, Release]:
+    """Keep the candidates of a public pool that one noisy release of mean features speaks for.
+
+    Guarantee: as `_train_on_embedding`.
+
+    Raises:
+        InputError: as there, or when the noise would drown what patients differ by.
+        RunError: when it did.
+    """
+    selection = settings.selection
+    assert selection is not None  # TrainGanSettings asks for it
+    pool = open_pool(selection.pool, next(iter(plan.targets)), selection.images)
+    raw = RawMap.of(selection, settings.size_px, chosen_device(settings.device))
+    of_pool = pool_features(pool, raw, settings.size_px)
+    fitted = fit_wide_map(
+        raw, of_pool, components=selection.components, constant=selection.constant
+    )
+    if plan.privacy.mechanism is None:
+        ledger = Ledger(run.ledger_path)
+        plan.privacy.record(ledger)
+    else:
+        moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
+        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta)
+        ledger, plan = _claimed(settings, run, plan, block_steps=1)
+    tensors = _released(settings, run, plan, ledger, features=fitted, saved=fitted.saved())
+    made_by = saved_wide_map(raw, tensors, constant=selection.constant)
+    selected = select(
+        tensors["sums"], plan.privacy.mechanism, candidate_vectors(made_by, of_pool), pool.labels,
+        images=selection.images, constant=selection.constant, class_prior=settings.class_prior,
+        separation=selection.separation, seed=settings.seed,
+    )  # fmt: skip
+    run.log(
+        candidates=len(pool.labels),
+        effective_without=round(selected.effective[0], 1),
+        effective_with=round(selected.effective[1], 1),
+        shift=round(selected.shift, 4),
+    )
+    bank = Bank(settings.size_px, selection.images)
+    for value, places in enumerate(selected.places):
+        bank.images[value] = pool_images(pool, places, settings.size_px)
+    if plan.privacy.mechanism is None:
+        return bank, plan.privacy.release
+    return bank, ledger.close()
+
+
 def _train_on_embedding(
     settings: TrainGanSettings, run: Run, plan: GanPlan
 ) -> tuple[TrainedGenerator, Release]:
@@ -209,10 +276,12 @@ def _train_on_embedding(
     else:
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
     features = public_features(embedding, settings.size_px, device)
-    sums, features = _released_sums(settings, run, plan, ledger, features)
+    saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
+    tensors = _released(settings, run, plan, ledger, features=features, saved=saved)
+    features = with_directions(features, tensors)
     target = matched_target(
-        sums.to(device), plan, constant=embedding.constant, separation=embedding.separation,
-        class_prior=settings.class_prior,
+        tensors["sums"].to(device), plan, constant=embedding.constant,
+        separation=embedding.separation, class_prior=settings.class_prior,
     )  # fmt: skip
     training = _new_training(settings, plan, device)
     start = None if settings.init is None else load_generator(settings.init, device)
@@ -243,13 +312,19 @@ def matched_target(
     return matched_findings(of_findings, separation)
 
 
-def _released_sums(
-    settings: TrainGanSettings, run: Run, plan: GanPlan, ledger: Ledger, features: PublicFeatures
-) -> tuple[Tensor, PublicFeatures]:
-    """The release of the run, made and saved once, read from its file ever after; and its features.
+def _released(
+    settings: TrainGanSettings,
+    run: Run,
+    plan: GanPlan,
+    ledger: Ledger,
+    *,
+    features: PublicMap,
+    saved: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The release of the run, made and saved once, read from its file ever after.
 
-    The sums are (2, 1 + D), or one row of several findings. The principal directions of the
-    features are saved beside them: another processor may find others that are as good.
+    The `sums` are (2, 1 + D), or one row of several findings. What was found of the public features
+    is `saved` beside them: another processor may find other directions that are as good.
     """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     rows = None
@@ -265,16 +340,13 @@ def _released_sums(
         sums = released_sums(rows, mechanism=mechanism, noise_source=noise)
         if plan.public_shares is None:
             sums = sums.view(2, -1)
-        saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
         return {"sums": sums, **saved}
 
     if mechanism is not None:
-        tensors = run_once(ledger, path, release)
-    else:
-        if not path.is_file():
-            save_weights(path, release())
-        tensors = {**load_weights(path), "sums": load_tensor(path, "sums")}
-    return tensors["sums"], with_directions(features, tensors)
+        return run_once(ledger, path, release)
+    if not path.is_file():
+        save_weights(path, release())
+    return {**load_weights(path), "sums": load_tensor(path, "sums")}
 
 
 def with_directions(features: PublicFeatures, tensors: Mapping[str, Tensor]) -> PublicFeatures:
@@ -322,10 +394,11 @@ def _train_against_private_discriminator(
 
 
 METHODS: Mapping[
-    str, Callable[[TrainGanSettings, Run, GanPlan], tuple[TrainedGenerator, Release]]
+    str, Callable[[TrainGanSettings, Run, GanPlan], tuple[TrainedGenerator | Bank, Release]]
 ] = {
     "adversarial": _train_adversarially,
     "embedding": _train_on_embedding,
+    "selection": _select_from_pool,
     "dp_discriminator": _train_against_private_discriminator,
 }
 
@@ -442,4 +515,7 @@ def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:
         digests["init"] = open_generator(settings.init).weights_sha256
     if settings.method == "embedding" and settings.embedding is not None:
         digests["embedding.public"] = content_digest(open_dataset(settings.embedding.public))
+    if settings.selection is not None:
+        for place, path in enumerate(settings.selection.pool):
+            digests[f"selection.pool {place}"] = content_digest(open_dataset(path))
     return digests

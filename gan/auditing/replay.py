@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gan.auditing.declared import declared_sum
 from gan.auditing.subject import EmbeddingSubject, Vectors
-from gan.private.embedding import PublicFeatures, patient_rows, released_sums
+from gan.private.embedding import PublicMap, patient_rows, released_sums
 from gan.training.examples import UNLABELLED, Examples
 from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import Scores, noise_flaws
@@ -175,7 +175,7 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     return [world(everybody), *(world(units != len(chosen) + unit) for unit in range(3))]
 
 
-def _embedded_alone(features: PublicFeatures, image: Tensor) -> Tensor:
+def _embedded_alone(features: PublicMap, image: Tensor) -> Tensor:
     """The vector of one image (1, S, S) and its mirror image, (1, K)."""
     batch = image[None].to(features.mean.device)
     mean: Tensor = (features(batch) + features(torch.flip(batch, dims=[3]))).cpu() / 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan.private.embedding import PublicFeatures, image_vectors, vectors_of_patients
+from gan.private.embedding import PublicMap, image_vectors, vectors_of_patients
 from gan.training.examples import Examples
 from synthdp.privacy.attacks.rerun import PromisedTraining
 from synthdp.privacy.mechanism import Mechanism
@@ -72,7 +72,7 @@ class EmbeddingSubject(PromisedTraining):
     embedded: what the map gives for them; delta: at which the mechanism's epsilon is stated.
     """
 
-    features: PublicFeatures
+    features: PublicMap
     examples: Examples
     units: Tensor
     embedded: Vectors
@@ -83,7 +83,7 @@ class EmbeddingSubject(PromisedTraining):
     @classmethod
     def of(
         cls,
-        features: PublicFeatures,
+        features: PublicMap,
         examples: Examples,
         units: Tensor,
         *,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan.network.bank import Bank
 from gan.network.sampling import (
     AnyGenerator,
     Conditioned,
@@ -220,8 +221,14 @@ class Generator:
             truncation: in (0, 1].
 
         Raises:
+            InputError: when a bank is to be truncated.
             RunError: when a pixel is no number.
         """
+        if truncation < 1 and isinstance(self._network, Bank):
+            raise InputError(
+                "truncation: this generator keeps images and has no styles to bring nearer to "
+                "their mean; leave truncation at 1"
+            )
         for images in sample_images(
             self._network, labels, codes, seed, batch=batch, truncation=truncation
         ):

@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bank import Bank
 from .dcgan import DcganGenerator
 from .generator import Generator
 from .mixture import Mixture
 
-AnyGenerator: TypeAlias = Generator | DcganGenerator | Mixture
+AnyGenerator: TypeAlias = Generator | DcganGenerator | Mixture | Bank
 #: The networks by the names that files call them; each is built by arguments of its own.
 GENERATORS: Mapping[str, Callable[..., AnyGenerator]] = {
     "mcgan-haar": Generator,
     "dcgan": DcganGenerator,
     "mixture": Mixture,
+    "bank": Bank,
 }
 #: How attributes are drawn: for class 0 and class 1, combinations of codes (A,) and their shares;
 #: empty for a generator that knows the class alone.
@@ -105,10 +107,15 @@ class Truncated:
 
     Args:
         generator: in evaluation.
-        truncation: in (0, 1].
+        truncation: in (0, 1]; 1 of a bank, which keeps images and has no styles.
+
+    Raises:
+        ValueError: when a bank is to be truncated.
     """
 
     def __init__(self, generator: AnyGenerator, truncation: float) -> None:
+        if truncation != 1 and isinstance(generator, Bank):
+            raise ValueError("a bank keeps images and has no styles to truncate; leave it at 1")
         self._generator = generator
         self._truncation = truncation
         self._means: dict[tuple[int, ...], Tensor] = {}
@@ -134,6 +141,7 @@ class Truncated:
         if isinstance(generator, DcganGenerator):
             images = generator(self._truncation * z, noise, labels)
             return images
+        assert isinstance(generator, Generator)  # a bank is drawn from as it is
         styles = generator.styles(z, labels, 1.0, attributes)
         means = self._mean_styles(generator, labels, attributes)
         return generator.synthesise(means + self._truncation * (styles - means), noise)

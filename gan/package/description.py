@@ -44,6 +44,7 @@ def _holds(conditions: dict[str, Any]) -> bool:
 #: Public bounds of what a file may describe: nothing larger is built, whoever asks.
 MAX_STAGES = 8
 MAX_MEMBERS = 64
+MAX_IMAGES = 50_000
 Side = Annotated[int, Field(ge=8, le=1024)]
 Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=MAX_STAGES)
@@ -131,12 +132,37 @@ class MixtureShape(_Shape):
         return {"members": [member.arguments for member in self.members]}
 
 
+class BankShape(_Shape):
+    """The shape of a `gan.network.bank.Bank`, which knows the class alone.
+
+    `images` are those of each class.
+    """
+
+    architecture: Literal["bank"] = "bank"
+    size_px: Side
+    images: int = Field(ge=1, le=MAX_IMAGES)
+    z_dim: Literal[2] = 2
+    conditions: Conditions = Conditions()
+
+    @model_validator(mode="after")
+    def _knows_the_class_alone(self) -> "BankShape":
+        if self.conditions.names or self.conditions.findings:
+            raise ValueError("a bank knows the class alone, and no conditions")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built by, as plain values."""
+        return self.model_dump(include={"size_px", "images", "z_dim"})
+
+
 TrainedShape: TypeAlias = HaarShape | DcganShape
-AnyShape: TypeAlias = TrainedShape | MixtureShape
+AnyShape: TypeAlias = TrainedShape | MixtureShape | BankShape
 _SHAPES: dict[str, type[AnyShape]] = {
     "mcgan-haar": HaarShape,
     "dcgan": DcganShape,
     "mixture": MixtureShape,
+    "bank": BankShape,
 }
 
 

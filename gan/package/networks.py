@@ -5,11 +5,12 @@ from typing import TypeAlias, overload
 import torch
 from torch import Tensor
 
+from gan.network.bank import Bank
 from gan.network.dcgan import DcganGenerator
 from gan.network.generator import Generator
 from gan.network.mixture import Mixture
 from gan.network.sampling import GENERATORS, AnyGenerator
-from gan.package.description import AnyShape, MixtureShape, TrainedShape
+from gan.package.description import AnyShape, BankShape, MixtureShape, TrainedShape
 
 TrainedGenerator: TypeAlias = Generator | DcganGenerator
 
@@ -25,6 +26,8 @@ def tensors_of(shape: AnyShape) -> dict[str, Tensor]:
 def build_generator(shape: TrainedShape) -> TrainedGenerator: ...
 @overload
 def build_generator(shape: MixtureShape) -> Mixture: ...
+@overload
+def build_generator(shape: BankShape) -> Bank: ...
 def build_generator(shape: AnyShape) -> AnyGenerator:
     """A generator of this shape, drawn from torch's global stream."""
     return GENERATORS[shape.architecture](**shape.arguments)

@@ -12,7 +12,7 @@ The features come from public weights and a public set (phantoms): the map reads
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,13 @@ from synthdp.privacy.noisy_sum.lattice import release_once
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 #: Standardised features are clipped to this many standard deviations.
-_MAX_DEVIATIONS = 6.0
+MAX_DEVIATIONS = 6.0
 #: Norm of the spectrum's block beside that of the network's, 1. Of 0, 0.25, 0.5 and 1 the first two
 #: told the classes of CBIS-DDSM train best (patients held out, difference of means); 0.25 keeps
 #: the texture in view.
-_SPECTRUM_NORM = 0.25
+SPECTRUM_NORM = 0.25
 #: Least standard deviation of a feature over the public set, so that a dead one is not blown up.
-_FLOOR = 1e-3
+FLOOR = 1e-3
 #: Least share of the declared patients that a class counts as, whatever the noise says.
 _LEAST_SHARE = 0.05
 #: How fast the running mean of generated features forgets.
@@ -60,6 +60,24 @@ _LAYOUT_SHARE = 8
 _BATCH = 64
 
 # The public map from images to vectors of norm 1.
+
+
+class PublicMap(Protocol):
+    """Images (B, 1, S, S), about [-1, 1], to (B, 1 + D) of norm at most 1, led by a constant."""
+
+    @property
+    def mean(self) -> Tensor:
+        """What its features are centred by, on its device."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """D, the numbers of a vector beside its constant."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The vectors."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -90,26 +108,27 @@ class PublicFeatures:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S), about [-1, 1], to (B, 1 + D) of norm 1; differentiable."""
-        unit = self.unit_features(_raw_features(self.pyramid, self.spectrum, images))
+        unit = self.unit_features(raw_features(self.pyramid, self.spectrum, images))
         if self.directions is not None:
-            unit = _unit(unit @ self.directions.T)
+            unit = unit_rows(unit @ self.directions.T)
         rest = (1 - self.constant**2) ** 0.5
         return torch.cat([unit.new_full((len(unit), 1), self.constant), rest * unit], dim=1)
 
     def unit_features(self, raw: Tensor) -> Tensor:
         """Features of network and spectrum (B, F), standardised, of norm 1 together."""
         standardised = (raw - self.mean) / self.scale
-        clipped = standardised.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
-        of_network, of_spectrum = (_unit(part) for part in clipped.split(self.blocks, dim=1))
-        return _unit(torch.cat([of_network, _SPECTRUM_NORM * of_spectrum], dim=1))
+        clipped = standardised.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+        of_network, of_spectrum = (unit_rows(part) for part in clipped.split(self.blocks, dim=1))
+        return unit_rows(torch.cat([of_network, SPECTRUM_NORM * of_spectrum], dim=1))
 
 
-def _unit(rows: Tensor) -> Tensor:
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows (B, F) at norm 1; of a row of zeros, zeros."""
     unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
     return unit
 
 
-def _raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
+def raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
     """Means of the network's maps, then log powers: (B, D), not yet standardised."""
     of_network = channel_moments(pyramid(images))
     means = of_network[:, : of_network.shape[1] // 2]
@@ -151,7 +170,7 @@ def fit_public_features(
         RunError: when a feature of theirs is not finite.
     """
     parts = progress(public.split(batch), what="features of the public images")
-    raw = torch.cat([_raw_features(pyramid, spectrum, part) for part in parts])
+    raw = torch.cat([raw_features(pyramid, spectrum, part) for part in parts])
     if not bool(torch.isfinite(raw).all()):  # of patients' images it would be refused by nobody
         raise RunError(
             "embedding: features of the public images are not finite; the network's weights have "
@@ -162,24 +181,27 @@ def fit_public_features(
         pyramid=pyramid,
         spectrum=spectrum,
         mean=raw.mean(dim=0),
-        scale=raw.std(dim=0).clamp_min(_FLOOR),
+        scale=raw.std(dim=0).clamp_min(FLOOR),
         blocks=(n_network, raw.shape[1] - n_network),
         constant=constant,
     )
     if components is None:
         return features
-    return replace(features, directions=_principal(features.unit_features(raw), components))
+    directions = principal_directions(
+        features.unit_features(raw), components, setting="embedding.components"
+    )
+    return replace(features, directions=directions)
 
 
-def _principal(rows: Tensor, count: int) -> Tensor:
+def principal_directions(rows: Tensor, count: int, *, setting: str) -> Tensor:
     """The directions (count, F) along which rows (N, F) vary most, orthonormal.
 
     Raises:
-        InputError: when there are fewer.
+        InputError: when there are fewer, naming the setting that asks for them.
     """
     if count > min(rows.shape[1], len(rows) - 1):
         raise InputError(
-            f"embedding.components: {count} are asked for, of {rows.shape[1]} features of "
+            f"{setting}: {count} are asked for, of {rows.shape[1]} features of "
             f"{len(rows)} public images; lower it"
         )
     centred = (rows - rows.mean(dim=0)).double()
@@ -192,7 +214,7 @@ def _principal(rows: Tensor, count: int) -> Tensor:
 
 
 def patient_rows(
-    features: PublicFeatures,
+    features: PublicMap,
     examples: Examples,
     units: Tensor,
     n_units: int,
@@ -246,7 +268,7 @@ def released_sums(
 
 
 @torch.no_grad()
-def image_vectors(features: PublicFeatures, images: Tensor) -> Tensor:
+def image_vectors(features: PublicMap, images: Tensor) -> Tensor:
     """The vector of each image (N, 1, S, S) and its mirror image, (N, 1 + D) on the CPU.
 
     One image at a time: the last bits of what a network gives for an image may depend on what is
@@ -259,7 +281,7 @@ def image_vectors(features: PublicFeatures, images: Tensor) -> Tensor:
     return torch.cat([nobody, *of_parts]).cpu()
 
 
-def _of_both_sides(features: PublicFeatures, images: Tensor) -> Tensor:
+def _of_both_sides(features: PublicMap, images: Tensor) -> Tensor:
     """The mean vector of an image and its mirror image, (B, K)."""
     return (features(images) + features(images.flip(-1))) / 2
 

@@ -176,6 +176,42 @@ class EmbeddingSettings(Settings):
     """Multiplies the difference of the two classes' means; 1 leaves it as it was released."""
 
 
+class SelectionSettings(Settings):
+    """What is released of the patients, once, and the public pool that is weighted by it."""
+
+    features: BackboneSettings
+    """A frozen public network whose maps' means are part of an image's vector; its `size_px` is not
+    used.
+    Example: {name: tf_efficientnet_lite0, weights: hub}
+    """
+
+    tokens: BackboneSettings
+    """A second frozen public network, whose pooled features are the other part; a transformer at a
+    small side costs as much as a convolutional network at a large one.
+    Example: {name: vit_small_patch14_dinov2, weights: hub, size_px: 98}
+    """
+
+    pool: Annotated[tuple[Path, ...], BeforeValidator(_listed), Field(min_length=1)]
+    """Data sets without patients, such as phantoms of several styles, whose train splits are the
+    candidates: what they lack no weight can bring, and what they have too much of costs a weight.
+    Example: [data/pool-fibrous, data/pool-varied]
+    """
+
+    images: int = Field(default=3000, ge=1, le=50_000)
+    """Candidates of each class that are kept, and drawn from later; each is taken once."""
+
+    components: int = Field(default=128, ge=2, le=2048)
+    """So many directions in which the pool varies most stand for all features in the release."""
+
+    constant: float = Field(default=0.25, gt=0, lt=1)
+    """First number of an image's vector, which has norm 1 at most: the sum of these counts the
+    images of a class.
+    """
+
+    separation: float = Field(default=1.0, gt=0, le=4)
+    """Multiplies the difference of the two classes' means; 1 leaves it as it was released."""
+
+
 class DpDiscriminatorSettings(Settings):
     """EXPERIMENTAL: how a discriminator learns from patients by DP-SGD; every number is public."""
 

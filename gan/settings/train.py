@@ -15,6 +15,7 @@ from gan.settings.parts import (
     GuidanceSettings,
     NotNegative,
     Positive,
+    SelectionSettings,
     Share,
 )
 from synthdp.config.settings import ADDED_LATER, Seed, Settings
@@ -41,10 +42,11 @@ class TrainGanSettings(Settings):
     seed: Seed = 0
     """Moves initialisation and augmentation; never the noise of a private training."""
 
-    method: Literal["adversarial", "embedding", "dp_discriminator"] = "adversarial"
+    method: Literal["adversarial", "embedding", "selection", "dp_discriminator"] = "adversarial"
     """`adversarial` has no differential privacy, so `privacy.epsilon` must be none. The private
-    ones are `embedding`, one noisy release of mean features that the generator is matched to, and
-    `dp_discriminator`, DP-SGD on the discriminator, which is EXPERIMENTAL; both are the same recipe
+    ones are `selection`, one noisy release of mean features by which images of a public pool are
+    weighted and kept; `embedding`, such a release that a network is matched to; and
+    `dp_discriminator`, DP-SGD on the discriminator, which is EXPERIMENTAL. All are the same recipe
     without clipping and noise where `privacy.epsilon` is none.
     """
 
@@ -62,6 +64,12 @@ class TrainGanSettings(Settings):
 
     embedding: EmbeddingSettings | None = None
     """What `method: embedding` releases and matches."""
+
+    selection: Annotated[SelectionSettings | None, ADDED_LATER] = None
+    """What `method: selection` releases, and the public pool that it selects from.
+    Example: {features: {name: tf_efficientnet_lite0, weights: hub}, tokens: {name:
+    vit_small_patch14_dinov2, weights: hub, size_px: 98}, pool: [data/pool-varied]}
+    """
 
     dp_discriminator: DpDiscriminatorSettings = DpDiscriminatorSettings()
     """How `method: dp_discriminator` trains."""
@@ -281,6 +289,8 @@ class TrainGanSettings(Settings):
                 "embedding is missing: method: embedding needs its features and a public set; give "
                 "embedding.features and embedding.public"
             )
+        if self.method == "selection":
+            self._refuse_what_no_bank_has()
         if self.guidance is not None:
             raise ValueError(
                 f"method: {self.method} takes no guidance, which reads real images without noise; "
@@ -299,6 +309,22 @@ class TrainGanSettings(Settings):
         if self.arch != "haar":
             raise ValueError(f"method: {self.method} trains arch: haar; set that")
         return self
+
+    def _refuse_what_no_bank_has(self) -> None:
+        if self.selection is None:
+            raise ValueError(
+                "selection is missing: method: selection needs two networks and a pool; give "
+                "selection.features, selection.tokens and selection.pool"
+            )
+        if self.init is not None:
+            raise ValueError(
+                "init: method: selection keeps images of a pool and trains no network; leave init "
+                "out, or name the set that init draws in selection.pool"
+            )
+        if self.minutes is not None:
+            raise ValueError(
+                "minutes: method: selection trains nothing that a clock could end; leave it out"
+            )
 
     @model_validator(mode="after")
     def _the_private_discriminator_fits(self) -> Self:

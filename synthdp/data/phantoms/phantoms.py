@@ -21,6 +21,7 @@ from synthdp.data.phantoms.chest.chest_set import described_table, write_radiogr
 from synthdp.data.phantoms.ct.ct_set import TARGET, write_volumes
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
+from synthdp.data.phantoms.varied import draw_varied_view
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.data.writer import DatasetWriter, create_dataset, holds_dataset
 from synthdp.errors import InputError
@@ -38,6 +39,8 @@ GLAND_OF_DENSITY = (0.7, 0.9, 1.1, 1.3)
 LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
 #: How likely a further lesion of a patient has the class of the first.
 SAME_LABEL_AGAIN = 0.8
+#: How a view is drawn, by style.
+_DRAW_VIEW = {"fibrous": draw_view, "lumpy": draw_lumpy_view, "varied": draw_varied_view}
 #: Steps of the sequences that give out splits and sites: multiples of these fill [0, 1) evenly.
 SPLIT_STEP, SITE_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
 
@@ -161,8 +164,7 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
                 laterality = str(rng.choice(["L", "R"]))
             lesion = draw_lesion(malignant, settings.separation, rng)
         view = ("CC", "MLO")[(first_view + number) % 2]
-        draw = draw_lumpy_view if settings.style == "lumpy" else draw_view
-        grey = draw(breast, lesion, view, side_px, rng)
+        grey = _DRAW_VIEW[settings.style](breast, lesion, view, side_px, rng)
         pixels = _shrink(grey, settings.size_px)
         patches.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(

@@ -13,6 +13,7 @@ from gan.package.conditions import Combination, Conditions
 from gan.package.description import (
     DESCRIPTION,
     AnyShape,
+    BankShape,
     DcganShape,
     Description,
     HaarShape,
@@ -39,6 +40,7 @@ DCGAN_KEYS = ["size_px", "channels", "z_dim", "norm", "unit_range"]
 PLAIN = HaarShape(**HAAR)
 WITH_VIEW = HaarShape(**HAAR, conditions=VIEWS, film=True)
 DCGAN = DcganShape(size_px=32, channels=(16, 12, 8), z_dim=8, norm="batch", unit_range=True)
+BANK = BankShape(size_px=32, images=4)
 MIXED = MixtureShape(size_px=32, z_dim=8, conditions=VIEWS, members=(WITH_VIEW, WITH_VIEW))
 
 
@@ -87,7 +89,7 @@ def test_another_kind_or_a_torn_description_is_refused_by_name(
 
 
 def test_every_shape_names_a_network() -> None:
-    assert {shape.architecture for shape in (PLAIN, DCGAN, MIXED)} == set(GENERATORS)
+    assert {shape.architecture for shape in (PLAIN, DCGAN, MIXED, BANK)} == set(GENERATORS)
 
 
 def described_run(folder: Path, shape: HaarShape, **changes: object) -> Path:

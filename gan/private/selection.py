@@ -1,0 +1,185 @@
+"""Selection instead of moving: images of a public pool, weighted by one noisy release of patients.
+
+Each patient gives the mean over the patient's images of a public vector of each, as in
+`gan.private.embedding`; the sum over patients is released once. Candidates of the pool, which cost
+nothing, are then weighted until their class-wise mean vectors are the released ones
+(`gan.private.tilting`), and drawn by their weights. So variety comes from the pool, and not from
+what noise allows; a network may be trained on what was drawn, at no further cost.
+
+A generator that is chosen from a simulator's images by what a private set says of them goes back to
+Private Evolution (arXiv 2305.15560; with simulators 2502.05505), which votes for single candidates
+in rounds; here one release says all, of D numbers a class.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan.private.embedding import class_means
+from gan.private.pool import Pool
+from gan.private.tilting import (
+    LEAST_Z,
+    PoolMoments,
+    drawn_candidates,
+    effective_size,
+    tilted_weights,
+    wiener_targets,
+)
+from gan.private.wide_map import RawMap, WideMap
+from synthdp.data.dataset import load_images
+from synthdp.errors import InputError, RunError
+from synthdp.machine.progress import progress
+from synthdp.networks.cache import cached_features
+from synthdp.privacy.accounting.gaussian import gaussian_epsilon
+from synthdp.privacy.mechanism import Mechanism
+
+Array = NDArray[np.float64]
+
+#: How far the mean of patients may be supposed to lie from a pool's, in units of the pool's own
+#: variance, when it is asked beforehand whether a release could show it: that of CBIS-DDSM lies
+#: about .09 from phantoms of two styles.
+SUPPOSED_SHIFT = 0.1
+_BATCH = 32
+
+
+def pool_features(pool: Pool, raw: RawMap, size_px: int) -> NDArray[np.float16]:
+    """What the networks say of each candidate, (N, F); kept beside its set, part by part."""
+    device, identity = raw.spectrum.window.device, raw.identity()
+
+    @torch.no_grad()
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = raw(torch.from_numpy(images).to(device)).cpu().numpy()
+        return values
+
+    parts = [
+        cached_features(
+            dataset,
+            rows,
+            extractor_id=identity,
+            size_px=size_px,
+            compute=compute,
+            batch=_BATCH,
+            what="features of candidates",
+            dtype="float16",
+        )
+        for dataset, rows in pool.members
+    ]
+    return np.concatenate(parts)
+
+
+def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
+    """Some candidates, by their places in the pool in rising order: (n, S, S) uint8."""
+    parts, first = [], 0
+    for dataset, rows in pool.members:
+        own = places[(places >= first) & (places < first + len(rows))] - first
+        first += len(rows)
+        if len(own):
+            grey = load_images(dataset, [rows[place] for place in own], size_px)[:, 0]
+            parts.append(np.rint((grey + 1) * 127.5).clip(0, 255).astype(np.uint8))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> None:
+    """Refuse a release whose noise would hide a usual distance of patients from the pool.
+
+    Public numbers alone decide, before anything is spent.
+
+    Args:
+        moments: of the pool.
+        mechanism: of the release to come.
+        delta: of the promise.
+
+    Raises:
+        InputError: with the epsilon, and the number of patients, that would do.
+    """
+    # either class is supposed to be half of the declared patients
+    variance = 2 * (2 * mechanism.noise_scale / mechanism.normaliser) ** 2 / 4
+    size = len(moments.mean)
+    enough = SUPPOSED_SHIFT * float(moments.variances.sum()) / (LEAST_Z * np.sqrt(2 * size))
+    if variance <= enough:
+        return
+    times = float(np.sqrt(variance / enough))
+    epsilon = gaussian_epsilon(times * mechanism.mu, delta)
+    raise InputError(
+        "selection: the noise of this release hides how patients differ from the pool, so that "
+        "equal weights on all candidates are as good, which need no patient and cost nothing; "
+        f"an epsilon of about {epsilon:.2g}, or about {times * mechanism.normaliser:,.0f} patients "
+        "at this one, would do"
+    )
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Which candidates were kept, (2, n) places in the pool by class, and how it went.
+
+    effective: of each class, how many equally weighted candidates its weights are worth; shift: how
+    far patients lie from the pool, in units of the pool's variance.
+    """
+
+    places: NDArray[np.int64]
+    effective: tuple[float, float]
+    shift: float
+
+
+def select(
+    sums: Tensor,
+    mechanism: Mechanism | None,
+    vectors: Array,
+    labels: NDArray[np.int64],
+    *,
+    images: int,
+    constant: float,
+    class_prior: float,
+    separation: float,
+    seed: int,
+) -> Selected:
+    """Weight the candidates of each class by a release, and draw `images` of each by the weights.
+
+    Args:
+        sums: (2, 1 + D), as released.
+        mechanism: of the release; None where it has no noise.
+        vectors: (N, D) of the candidates, without their constant.
+        labels: (N,) of 0 and 1.
+        images: how many of each class, each once.
+        constant: that of each vector.
+        class_prior: the public share of class 1.
+        separation: as of `wiener_targets`.
+        seed: of the drawing.
+
+    Raises:
+        RunError: when the release lies no further from the pool than noise would.
+    """
+    released, deviations = class_means(sums, mechanism, class_prior=class_prior, constant=constant)
+    moments = PoolMoments.of(vectors)
+    by_class = [vectors[labels == value] for value in (0, 1)]
+    apart = by_class[1].mean(axis=0) - by_class[0].mean(axis=0)
+    targets = wiener_targets(
+        released.double().numpy(), deviations.double().numpy(), moments, apart,
+        separation=separation,
+    )  # fmt: skip
+    if targets.z[0] < LEAST_Z:
+        raise RunError(
+            "selection: what was released lies no further from the pool than noise alone would, so "
+            "that equal weights are as good: use the pool as it is, which costs nothing, raise "
+            "privacy.epsilon, or declare more patients where there are more"
+        )
+    places, effective = [], []
+    for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
+        weights = tilted_weights(own, targets.means[value], targets.ridge)
+        drawn = drawn_candidates(weights, images, np.random.default_rng((seed, value)))
+        places.append(np.flatnonzero(labels == value)[drawn])
+        effective.append(effective_size(weights))
+    return Selected(np.stack(places), (effective[0], effective[1]), targets.shift)
+
+
+def candidate_vectors(features: WideMap, raw: NDArray[np.float16]) -> Array:
+    """The vectors (N, D) of candidates from raw features (N, F), without their constant."""
+    device = features.mean.device
+    parts = [
+        features.vectors(torch.from_numpy(part.astype(np.float32)).to(device))[:, 1:].cpu()
+        for part in np.array_split(raw, max(1, len(raw) // 4096))
+    ]
+    return torch.cat(parts).double().numpy()

@@ -1,0 +1,228 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from gan import train
+from gan.generate import run_generate
+from gan.plans import plan_generate, plan_train_gan
+from gan.private.embedding import patient_rows
+from gan.private.wide_map import RawMap, WideMap, fit_wide_map
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
+from gan.train import SUMS_FILE, run_train_gan
+from gan.training.examples import Examples
+from synthdp.checkpoint import load_weights
+from synthdp.data.dataset import load_images, open_dataset
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.ledger.set_record import recorded_releases
+
+NETS = {
+    "features": {"name": "test_efficientnet", "size_px": 32},
+    "tokens": {"name": "test_vit", "size_px": 32},
+}
+CPU = torch.device("cpu")
+MakeSet = Callable[..., Path]
+Select = Callable[..., TrainGanSettings]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pool") / "phantoms"
+    settings = {"patients": 30, "size_px": 32, "val_fraction": 0, "test_fraction": 0}
+    return run_phantoms(PhantomSettings(out=out, malignant_fraction=0.5, **settings))
+
+
+@pytest.fixture(scope="module")
+def selecting(pool: Path) -> Select:
+    def settings(data: Path, out: Path, **changes: Any) -> TrainGanSettings:
+        recipe = {"pool": pool, "images": 8, "components": 6, **changes.pop("selection", {})}
+        privacy = {"epsilon": 6.0, "population": 20, "delta": 1e-3, **changes.pop("privacy", {})}
+        values = {"data": data, "out": out, "method": "selection", "size_px": 32,
+                  "channels": (16, 16, 8), "privacy": privacy,
+                  "selection": {**NETS, **recipe}, **changes}  # fmt: skip
+        return TrainGanSettings.model_validate(values)
+
+    return settings
+
+
+@pytest.fixture(scope="module")
+def wide(pool: Path) -> WideMap:
+    settings = TrainGanSettings.model_validate(
+        {"data": pool, "out": pool / "run", "method": "selection", "size_px": 32,
+         "channels": (8, 8, 8), "selection": {**NETS, "pool": pool}}
+    )  # fmt: skip
+    assert settings.selection is not None
+    raw = RawMap.of(settings.selection, 32, CPU)
+    dataset = open_dataset(pool)
+    with torch.no_grad():
+        features = raw(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
+    return fit_wide_map(raw, features.numpy(), components=6, constant=0.25)
+
+
+@pytest.fixture(scope="module")
+def run(selecting: Select, discs_as_real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_train_gan(selecting(discs_as_real, tmp_path_factory.mktemp("selected") / "run"))
+
+
+def test_vectors_have_norm_one_at_most_and_lead_with_the_constant(wide: WideMap) -> None:
+    images = 2 * torch.rand(9, 1, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+    odd = torch.cat([images, torch.full((1, 1, 32, 32), 50.0), -images[:1] * 1e6])
+    with torch.no_grad():
+        seen = wide(odd)
+    assert seen.shape == (11, 7)
+    assert seen.norm(dim=1).max() <= 1 + 1e-6
+    assert torch.allclose(seen[:, 0], torch.full((11,), 0.25))
+
+
+def test_a_row_is_of_its_own_patient_alone(wide: WideMap) -> None:
+    """A patient's row does not change in a bit when others come, or theirs are no numbers."""
+    images = 2 * torch.rand(7, 1, 32, 32, generator=torch.Generator().manual_seed(1)) - 1
+    labels, units = torch.tensor([0, 1, 1, 0, 1, 0, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 3])
+    images[5] = math.nan
+
+    def rows_of(kept: torch.Tensor) -> torch.Tensor:
+        codes = torch.empty(len(labels[kept]), 0, dtype=torch.int64)
+        _, own = torch.unique(units[kept], return_inverse=True)
+        examples = Examples(images[kept], labels[kept], codes)
+        return patient_rows(wide, examples, own, int(own.max()) + 1)
+
+    everybody = rows_of(torch.ones(7, dtype=torch.bool))
+    assert torch.equal(rows_of(units == 0)[0], everybody[0])
+    assert torch.equal(rows_of(units != 2)[2], everybody[3])
+    assert everybody[[0, 1, 3]].norm(dim=1).max() <= 1 + 1e-6
+
+
+def test_a_run_releases_once_states_it_and_keeps_images_of_the_pool(
+    run: Path, selecting: Select, discs_as_real: Path, pool: Path
+) -> None:
+    assert plan_train_gan(selecting(discs_as_real, run)).epsilon == pytest.approx(6, rel=2e-3)
+    record = open_dataset(discs_as_real).ledger_path
+    ids = [release.id for release in recorded_releases(record)]
+    assert run_train_gan(selecting(discs_as_real, run)) == run  # nothing is spent again
+    assert [release.id for release in recorded_releases(record)] == ids
+    kept = load_weights(run / "model" / "generator.safetensors")["images"]
+    assert kept.shape == (2, 8, 32, 32)
+    dataset = open_dataset(pool)
+    rows = list(dataset.split("train"))
+    greys = np.rint((load_images(dataset, rows, 32)[:, 0] + 1) * 127.5).astype(np.uint8)
+    for value in (0, 1):
+        own = {grey.tobytes() for grey, row in zip(greys, rows, strict=True)
+               if row.targets[0] == value}  # fmt: skip
+        taken = [image.numpy().tobytes() for image in kept[value]]
+        assert len(set(taken)) == 8
+        assert set(taken) <= own
+    line = json.loads((run / "private" / "metrics.jsonl").read_text())
+    assert line["candidates"] == len(rows)
+    assert 1 <= line["effective_with"] <= len(rows)
+    assert "images that were kept of a public pool" in (run / "card.md").read_text()
+
+
+def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path: Path) -> None:
+    settings = GenerateSettings(run=run, out=tmp_path / "set", per_class=5)
+    assert plan_generate(settings).epsilon == pytest.approx(6, rel=2e-3)
+    drawn = open_dataset(run_generate(settings))
+    assert len(drawn.rows) == 10
+    assert drawn.info.kind == "synthetic"
+    assert drawn.info.lineage.releases
+    with pytest.raises(InputError, match="no styles"):
+        plan_generate(settings.model_copy(update={"truncation": 0.5}))
+
+
+def test_what_comes_after_the_release_reads_no_patient(
+    run: Path, selecting: Select, discs_as_real: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A run that was killed behind its release goes on without opening an image of a patient."""
+    stopped = selecting(discs_as_real, tmp_path / "run", privacy={"fixed_noise_key": 5})
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "select", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_train_gan(stopped)
+    released = (stopped.out / "private" / SUMS_FILE).read_bytes()
+    monkeypatch.setattr(train, "load_protected", None)  # not to be called
+    monkeypatch.setattr(train, "patient_rows", None)
+    run_train_gan(stopped)
+    assert (stopped.out / "private" / SUMS_FILE).read_bytes() == released
+    whole = selecting(discs_as_real, tmp_path / "whole", privacy={"fixed_noise_key": 5})
+    monkeypatch.undo()
+    run_train_gan(whole)
+    kept = [load_weights(out / "model" / "generator.safetensors")["images"]
+            for out in (stopped.out, whole.out)]  # fmt: skip
+    assert torch.equal(*kept)
+
+
+def test_a_pool_that_cannot_serve_is_refused_before_anything_is_spent(
+    selecting: Select, discs_as_real: Path, pool: Path, tmp_path: Path
+) -> None:
+    benign = run_phantoms(
+        PhantomSettings(
+            out=tmp_path / "benign", patients=20, size_px=32, malignant_fraction=0,
+            val_fraction=0, test_fraction=0, seed=3,
+        )
+    )  # fmt: skip
+    rows = [row for row in open_dataset(benign).rows if row.targets[0] == 1]
+    spent = recorded_releases(open_dataset(discs_as_real).ledger_path)
+    for pools, images, words in (
+        ([benign], 1 + len(rows), "candidate.* malignant 1"),
+        ([pool], 10_000, "candidates have malignant 0, and 10,000 are to be kept"),
+        ([pool, discs_as_real], 8, "holds patients"),
+    ):
+        asked = {"pool": pools, "images": images}
+        with pytest.raises(InputError, match=words):
+            plan_train_gan(selecting(discs_as_real, tmp_path / "run", selection=asked))
+    assert recorded_releases(open_dataset(discs_as_real).ledger_path) == spent
+
+
+def test_a_release_that_noise_would_drown_is_refused_before_it_is_made(
+    selecting: Select, discs_as_real: Path, tmp_path: Path
+) -> None:
+    settings = selecting(discs_as_real, tmp_path / "run", privacy={"epsilon": 0.05})
+    spent = recorded_releases(open_dataset(discs_as_real).ledger_path)
+    with pytest.raises(
+        InputError, match=r"an epsilon of about .*, or about .* patients"
+    ) as refused:
+        run_train_gan(settings)
+    assert recorded_releases(open_dataset(discs_as_real).ledger_path) == spent
+    words = str(refused.value).split("about ")
+    enough = {"epsilon": 1.05 * float(words[1].split(",")[0])}
+    run_train_gan(selecting(discs_as_real, tmp_path / "more", privacy=enough))
+
+
+def test_a_release_that_says_nothing_is_no_selection(
+    selecting: Select, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's own patients, made again, are at the pool's mean."""
+    monkeypatch.setattr(train, "refuse_drowned", lambda *args: None)
+    same = run_phantoms(
+        PhantomSettings(out=tmp_path / "same", patients=8, size_px=32, as_real=True, seed=9)
+    )
+    drowned = {"epsilon": 0.02, "population": 8, "fixed_noise_key": 1}
+    with pytest.raises(RunError, match="equal weights are as good"):
+        run_train_gan(selecting(same, tmp_path / "run", privacy=drowned))
+
+
+def test_settings_that_do_not_fit_are_refused(
+    selecting: Select, discs_as_real: Path, tmp_path: Path
+) -> None:
+    for changes, words in (
+        ({"selection": None}, "selection is missing"),
+        ({"init": "pretrained:phantoms"}, "trains no network"),
+        ({"minutes": 3}, "trains nothing"),
+        ({"film": True}, "takes neither film"),
+    ):
+        values = selecting(discs_as_real, tmp_path / "run").model_dump() | changes
+        with pytest.raises(ValidationError, match=words):
+            TrainGanSettings.model_validate(values)

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from gan.private.tilting import (
+    PoolMoments,
+    drawing_chances,
+    drawn_candidates,
+    effective_size,
+    tilted_weights,
+    wiener_targets,
+)
+
+
+def pool_of(count: int, size: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, [1.0, 0.5, 0.5, 0.1][:size], (count, size))
+
+
+def test_weights_bring_the_mean_to_the_target_and_stay_positive() -> None:
+    vectors = pool_of(2000)
+    target = np.array([0.5, -0.2, 0.1, 0.0])
+    weights = tilted_weights(vectors, target, 1e-6)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() > 0
+    assert weights @ vectors == pytest.approx(target, abs=1e-3)
+
+
+def test_of_all_weights_with_that_mean_they_have_the_most_entropy() -> None:
+    vectors = pool_of(60, 2)
+    weights = tilted_weights(vectors, np.array([0.3, 0.1]), 1e-9)
+    # any move that keeps sum and mean loses entropy
+    constraints = np.column_stack([np.ones(60), vectors])
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        move = rng.normal(size=60)
+        move -= constraints @ np.linalg.lstsq(constraints, move, rcond=None)[0]
+        other = weights + 1e-4 * weights.min() / np.abs(move).max() * move
+        assert -(other * np.log(other)).sum() < -(weights * np.log(weights)).sum() + 1e-12
+        slope = -(move * np.log(weights)).sum() / np.linalg.norm(move)
+        assert abs(slope) < 1e-4
+
+
+def test_a_ridge_keeps_weights_nearer_to_equal_ones() -> None:
+    vectors, target = pool_of(500), np.array([1.0, 0.5, 0.0, 0.0])
+    sizes = [effective_size(tilted_weights(vectors, target, ridge)) for ridge in (1e-4, 0.3, 1e6)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == pytest.approx(500, rel=1e-3)
+    equal = tilted_weights(vectors, target, np.inf)
+    assert equal == pytest.approx(np.full(500, 1 / 500))
+
+
+def test_targets_are_nearer_to_the_true_means_than_what_was_released() -> None:
+    vectors, rng = pool_of(4000), np.random.default_rng(3)
+    moments = PoolMoments.of(vectors)
+    true = np.array([[0.30, 0.1, -0.1, 0.01], [0.45, 0.2, -0.1, 0.0]])
+    apart = np.array([0.2, 0.1, 0.0, 0.0])
+    errors, left = [], []
+    for _ in range(200):
+        noisy = true + 0.1 * rng.normal(size=(2, 4))
+        targets = wiener_targets(noisy, np.array([0.1, 0.1]), moments, apart, separation=1)
+        errors.append(np.linalg.norm(targets.means - true))
+        left.append(np.linalg.norm(noisy - true))
+    assert np.mean(errors) < 0.8 * np.mean(left)
+
+
+def test_without_noise_the_released_means_are_asked_for_exactly() -> None:
+    moments = PoolMoments.of(pool_of(500))
+    released = np.array([[0.3, 0.0, 0.1, 0.0], [0.5, 0.2, 0.1, 0.1]])
+    apart = np.array([0.1, 0.1, 0.0, 0.0])
+    targets = wiener_targets(released, np.zeros(2), moments, apart, separation=1)
+    assert targets.means == pytest.approx(released)
+    assert 0 < targets.ridge < 1e-4
+    wider = wiener_targets(released, np.zeros(2), moments, apart, separation=2).means
+    assert wider[1] - wider[0] == pytest.approx(2 * (released[1] - released[0]))
+    assert wider.mean(axis=0) == pytest.approx(released.mean(axis=0))
+
+
+def test_noise_alone_leaves_the_pool_and_what_it_knows_of_the_classes() -> None:
+    moments, rng = PoolMoments.of(pool_of(500)), np.random.default_rng(0)
+    apart = np.array([0.2, 0.0, 0.0, 0.0])
+    signs = []
+    for _ in range(50):
+        noisy = moments.mean + 50 * rng.normal(size=(2, 4))
+        targets = wiener_targets(noisy, np.array([50.0, 50.0]), moments, apart, separation=1)
+        signs.append(targets.z[0])
+    assert abs(np.mean(signs)) < 0.5  # as many standard deviations of the noise as noise gives
+
+
+def test_chances_sum_to_the_count_and_none_is_above_one() -> None:
+    weights = np.array([0.7, 0.1, 0.1, 0.05, 0.05])
+    chances = drawing_chances(weights, 3)
+    assert chances.sum() == pytest.approx(3)
+    assert chances.max() <= 1
+    assert chances[0] == 1
+    assert chances[1] == pytest.approx(2 * chances[3])
+
+
+def test_candidates_are_drawn_once_each_as_often_as_their_weights_say() -> None:
+    weights = np.arange(1.0, 21)
+    weights /= weights.sum()
+    counts = np.zeros(20)
+    for seed in range(2000):
+        drawn = drawn_candidates(weights, 5, np.random.default_rng(seed))
+        assert len(set(drawn.tolist())) == 5
+        counts[drawn] += 1
+    assert counts / 2000 == pytest.approx(drawing_chances(weights, 5), abs=0.04)
+
+
+def test_as_many_are_drawn_as_are_asked_for_when_few_weigh_anything() -> None:
+    weights = np.zeros(50)
+    weights[:3] = 1 / 3
+    drawn = drawn_candidates(weights, 10, np.random.default_rng(0))
+    assert len(drawn) == 10
+    assert {0, 1, 2} <= set(drawn.tolist())
