@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
+from gan.quality.scorecard import answers
 from gan.quality.sets import MeasuredSet, Sets
 from synthdp import __version__
 from synthdp.data.looks.spectrum import spectrum_bins
@@ -54,6 +55,12 @@ def assessment_page(assessment: Assessment, sets: Sets) -> str:
         sets={part: assessed for part, assessed in parts.items() if assessed is not None},
         spectra=Markup(_draw_spectra(sets)),  # noqa: S704 (drawn here)
         patches=class_patches(sets.synthetic.dataset),
+        answers=[
+            (source, list(of_source))
+            for source, of_source in groupby(
+                answers(assessment), key=lambda answer: answer.criterion.source
+            )
+        ],
         marks=MARKS,
         synthdp_version=__version__,
     )

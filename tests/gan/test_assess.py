@@ -11,6 +11,7 @@ from pytorch_fid import inception
 
 from gan.assess import run_assess
 from gan.quality import page
+from gan.quality.scorecard import answers
 from gan.settings.assess import AssessSettings
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -25,6 +26,8 @@ from synthdp.storage.files import sha256_file
 
 TINY = {"label": "Tiny", "name": "test_vit", "weights": None, "size_px": 32}
 Images = list[tuple[np.ndarray, float]]
+#: Of criteria: measures that an assessment has not yet.
+OTHER_MEASURES = {"Attribute disclosure", "Sub-group coverage", "Utility"}
 
 
 def write_set(out: Path, images: Images, *, size_px: int = 32, **info: object) -> Path:
@@ -151,6 +154,33 @@ def test_page_is_one_file_of_synthetic_patches_alone(out: Path) -> None:
     assert "FD-Tiny" in html
     assert "Power spectrum" in html
     assert "FID" not in html  # its network was not given
+
+
+def test_the_page_says_which_figure_answers_which_question(out: Path) -> None:
+    """Each measure that a criterion names is there, but those that ask for more settings."""
+    elsewhere = {"FID", "KID", "Condition fidelity", *OTHER_MEASURES}
+    for answer in answers(read_assessment(out)):
+        expected = [name for name in answer.criterion.measures if name not in elsewhere]
+        found = [figure.measure for figure in answer.figures]
+        assert [any(one.startswith(name) for one in found) for name in expected] == [True] * len(
+            expected
+        ), answer.criterion.name
+    html = (out / "quality.html").read_text()
+    assert "Which figure answers which question" in html
+    assert "Comprehension" in html
+
+
+def test_kernel_distance_has_an_interval_and_supports_their_reference(out: Path) -> None:
+    found = read_assessment(out)
+    kernel = figure(found, "KD-Tiny", comparison="as many as half")
+    for value in (kernel.synthetic, kernel.baseline, kernel.real):
+        assert value.ci_low < value.value < value.ci_high
+    for start in ("Alpha-precision", "Beta-recall, k = 3", "FRD"):
+        supports = figure(found, start, comparison="as many as val")
+        assert supports.real is not None
+        assert supports.real.n == supports.synthetic.n
+    copied = figure(found, "Authenticity over images", comparison="equal")
+    assert copied.section == "Memorisation"
 
 
 def test_same_settings_return_at_once_and_others_are_refused(out: Path, house: Path) -> None:
