@@ -42,7 +42,7 @@ def work(side: str, batch: int, threads: int) -> None:
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     config, share, steps = SIDES[side]
-    overrides = ["data=none", "out=none", f"batch={batch}"]
+    overrides = ["data=unused", "out=unused", f"batch={batch}"]
     settings = load_settings(TrainGanSettings, config, overrides)
     recipe, autocast = AdversarialRecipe.of(settings), reduced_precision(device)
     training, guidance = new_training(settings, device), None
