@@ -218,7 +218,6 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
 
     Raises:
         InputError: as there, or when the noise would drown what patients differ by.
-        RunError: when it did.
     """
     selection = settings.selection
     assert selection is not None  # TrainGanSettings asks for it
@@ -247,6 +246,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         effective_without=round(selected.effective[0], 1),
         effective_with=round(selected.effective[1], 1),
         shift=round(selected.shift, 4),
+        z=round(selected.z, 2),
     )
     bank = Bank(settings.size_px, selection.images)
     for value, places in enumerate(selected.places):

@@ -5,12 +5,18 @@ Its images cost no privacy: a private selection took them from a public pool (sy
 generator can be done with a bank; z has no meaning in it.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+#: Sets the order in which a series goes through the images apart from other streams of its seed.
+_ORDER_STREAM = 2
+
 
 class Bank(nn.Module):
-    """Kept images of both classes, drawn with replacement.
+    """Kept images of both classes.
 
     Buffer:
         images: (2, images, S, S) uint8 grey levels, of class 0 and of class 1.
@@ -33,6 +39,23 @@ class Bank(nn.Module):
     def device(self) -> torch.device:
         """The device of the images."""
         return self.images.device
+
+    def order(self, seed: int, positions: Sequence[int]) -> Tensor:
+        """First numbers of noise, (B,), by which a series repeats no image before all were drawn.
+
+        So it is where the images of a series are of one class, or of both in turns: the modulus is
+        odd, so that every second position meets every place too.
+
+        Args:
+            seed: names the series.
+            positions: of the images in it, from 0.
+        """
+        count = self.images.shape[1]
+        order = np.random.default_rng((seed, 0, _ORDER_STREAM)).permutation(count | 1)
+        places = order[np.asarray(positions) % (count | 1)] % count
+        shares = torch.from_numpy((places + 0.5) / count)
+        chances: Tensor = torch.special.ndtri(shares).float()
+        return chances
 
     def forward(
         self,

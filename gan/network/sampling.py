@@ -191,8 +191,11 @@ def sample_images(
     size = generator.z_dim + generator.noise_dim
     for start in range(0, len(labels), batch):
         part = slice(start, min(start + batch, len(labels)))
-        latents = draw_latents(seed, range(part.start, part.stop), size).to(device)
-        z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
+        positions = range(part.start, part.stop)
+        latents = draw_latents(seed, positions, size)
+        if isinstance(generator, Bank):
+            latents[:, generator.z_dim] = generator.order(seed, positions)
+        z, noise = latents.to(device).split([generator.z_dim, generator.noise_dim], dim=1)
         if vectors is not None:
             z = vectors[part].to(device)
         codes = attributes[part].to(device) if attributes.shape[1] else None

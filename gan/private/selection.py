@@ -21,7 +21,6 @@ from torch import Tensor
 from gan.private.embedding import class_means
 from gan.private.pool import Pool
 from gan.private.tilting import (
-    LEAST_Z,
     PoolMoments,
     drawn_candidates,
     effective_size,
@@ -30,7 +29,7 @@ from gan.private.tilting import (
 )
 from gan.private.wide_map import RawMap, WideMap
 from synthdp.data.dataset import load_images
-from synthdp.errors import InputError, RunError
+from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
 from synthdp.privacy.accounting.gaussian import gaussian_epsilon
@@ -42,6 +41,9 @@ Array = NDArray[np.float64]
 #: variance, when it is asked beforehand whether a release could show it: that of CBIS-DDSM lies
 #: about .09 from phantoms of two styles.
 SUPPOSED_SHIFT = 0.1
+#: Such a shift is to stand out by so many standard deviations of the noise's squared norm at least;
+#: below, equal weights are as good.
+LEAST_Z = 3.0
 _BATCH = 32
 
 
@@ -115,13 +117,14 @@ def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> 
 class Selected:
     """Which candidates were kept, (2, n) places in the pool by class, and how it went.
 
-    effective: of each class, how many equally weighted candidates its weights are worth; shift: how
-    far patients lie from the pool, in units of the pool's variance.
+    effective: of each class, how many equally weighted candidates its weights are worth; shift, z:
+    how far patients lie from the pool, in units of the pool's variance, and of the noise.
     """
 
     places: NDArray[np.int64]
     effective: tuple[float, float]
     shift: float
+    z: float
 
 
 def select(
@@ -138,6 +141,9 @@ def select(
 ) -> Selected:
     """Weight the candidates of each class by a release, and draw `images` of each by the weights.
 
+    A release that lies no further from the pool than noise would leaves equal weights; it is not
+    refused, for that would tell more of patients than what is kept does.
+
     Args:
         sums: (2, 1 + D), as released.
         mechanism: of the release; None where it has no noise.
@@ -148,9 +154,6 @@ def select(
         class_prior: the public share of class 1.
         separation: as of `wiener_targets`.
         seed: of the drawing.
-
-    Raises:
-        RunError: when the release lies no further from the pool than noise would.
     """
     released, deviations = class_means(sums, mechanism, class_prior=class_prior, constant=constant)
     moments = PoolMoments.of(vectors)
@@ -160,19 +163,13 @@ def select(
         released.double().numpy(), deviations.double().numpy(), moments, apart,
         separation=separation,
     )  # fmt: skip
-    if targets.z[0] < LEAST_Z:
-        raise RunError(
-            "selection: what was released lies no further from the pool than noise alone would, so "
-            "that equal weights are as good: use the pool as it is, which costs nothing, raise "
-            "privacy.epsilon, or declare more patients where there are more"
-        )
     places, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
         weights = tilted_weights(own, targets.means[value], targets.ridge)
         drawn = drawn_candidates(weights, images, np.random.default_rng((seed, value)))
         places.append(np.flatnonzero(labels == value)[drawn])
         effective.append(effective_size(weights))
-    return Selected(np.stack(places), (effective[0], effective[1]), targets.shift)
+    return Selected(np.stack(places), (effective[0], effective[1]), targets.shift, targets.z[0])
 
 
 def candidate_vectors(features: WideMap, raw: NDArray[np.float16]) -> Array:

@@ -18,9 +18,6 @@ from synthdp.errors import RunError
 
 Array = NDArray[np.float64]
 
-#: A mean that is asked for differs from the pool's by so many standard deviations of the noise at
-#: least, over all coordinates together; below, equal weights are as good.
-LEAST_Z = 3.0
 #: Least share of half the difference of the pool's classes that the patients' have.
 _LEAST_KNOWN = 0.125
 _MAX_STEPS = 200

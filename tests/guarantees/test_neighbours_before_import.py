@@ -374,6 +374,10 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
         "method": "embedding",
         "embedding": {"features": RANDOM, "public": public},
     }
+    if stage == "selection":
+        recipe = {"features": RANDOM, "tokens": RANDOM, "pool": public, "images": 3,
+                  "components": 4}  # fmt: skip
+        changes = {"method": stage, "selection": recipe}
     if stage == "dp_discriminator":
         changes = {"method": stage, "loss": "non_saturating", "dp_discriminator": GAME}
     values = {"data": data, "out": out, "privacy": PRIVACY, **TINY_GAN, **changes}
@@ -382,7 +386,10 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
 
 @pytest.mark.parametrize(
     "stage",
-    ["head", "sampled head", "network", "whole network", "embedding", "dp_discriminator"],
+    [
+        *("head", "sampled head", "network", "whole network"),
+        *("embedding", "selection", "dp_discriminator"),
+    ],
 )
 def test_what_leaves_differs_in_the_noisy_weights_alone(
     stage: str,

@@ -170,6 +170,15 @@ def train_gan(changes: dict[str, object], world: World, data: Path, out: Path, p
             "features": {"name": "test_efficientnet", "size_px": 32},
             "public": world.phantoms,
         }
+    if changes["method"] == "selection":  # more noise would be refused, for any patients
+        values["privacy"] = {**PRIVACY, "epsilon": 30, "population": people}
+        values["selection"] = {
+            "features": {"name": "test_efficientnet", "size_px": 32},
+            "tokens": BACKBONE,
+            "pool": world.phantoms,
+            "images": 2,
+            "components": 4,
+        }
     return run_train_gan(TrainGanSettings.model_validate(values))
 
 
@@ -196,6 +205,7 @@ STAGES: dict[str, Callable[[World, Path, Path, int], Path]] = {
     "calibration": calibrate,
     "a noisy AUROC": evaluate,
     "an embedding": partial(train_gan, {"method": "embedding"}),
+    "a selection": partial(train_gan, {"method": "selection"}),
     "a private discriminator": partial(train_gan, DISCRIMINATOR),
 }
 

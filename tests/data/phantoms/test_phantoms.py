@@ -255,20 +255,34 @@ def test_sets_of_before_the_shift_are_the_same_ones(tmp_path: Path) -> None:
     assert "site_shift 1.5" in (tmp_path / "shifted" / "dataset.json").read_text()
 
 
-def test_the_second_style_is_another_drawing_of_the_same_patients(tmp_path: Path) -> None:
-    fibrous, lumpy = (
-        [draw_patient(small(style=style, size_px=64), index) for index in range(20)]
-        for style in ("fibrous", "lumpy")
+@pytest.mark.parametrize("style", ["lumpy", "varied"])
+def test_another_style_is_another_drawing_of_the_same_patients(style: str, tmp_path: Path) -> None:
+    fibrous, others = (
+        [draw_patient(small(style=name, size_px=64), index) for index in range(20)]
+        for name in ("fibrous", style)
     )
-    for one, other in zip(fibrous, lumpy, strict=True):
+    for one, other in zip(fibrous, others, strict=True):
         assert (one.patient_id, one.split, one.site) == (other.patient_id, other.split, other.site)
         assert one.density == other.density
         assert one.patches[0].malignant == other.patches[0].malignant
         assert not np.array_equal(one.patches[0].pixels, other.patches[0].pixels)
     run_phantoms(small(out=tmp_path / "plain", patients=2))  # as before there were styles
     assert "style" not in (tmp_path / "plain" / "dataset.json").read_text()
-    run_phantoms(small(out=tmp_path / "lumpy", patients=2, style="lumpy"))
-    assert "style lumpy" in (tmp_path / "lumpy" / "dataset.json").read_text()
+    run_phantoms(small(out=tmp_path / "other", patients=2, style=style))
+    assert f"style {style}" in (tmp_path / "other" / "dataset.json").read_text()
+
+
+def test_varied_phantoms_bear_opaque_marks_now_and_then_and_the_first_style_none() -> None:
+    """A mark moves a grey level by a third of the range within two pixels; tissue does not."""
+
+    def share_of_jumps(style: str) -> float:
+        settings = small(style=style, size_px=64, patients=40, seed=2)
+        grey = np.stack([patient.patches[0].pixels / 255.0 for patient in draw_patients(settings)])
+        jumps = np.abs(grey[:, :, 2:] - grey[:, :, :-2]).max(axis=(1, 2))
+        return float((jumps > 1 / 3).mean())
+
+    assert share_of_jumps("fibrous") < 0.02
+    assert 0.02 < share_of_jumps("varied") < 0.3
 
 
 def test_the_two_styles_are_drawings_that_a_classifier_tells_apart() -> None:

@@ -42,6 +42,20 @@ def test_each_image_is_one_of_its_class_as_it_is_or_mirrored() -> None:
     assert 60 < mirrored.sum() < 140
 
 
+@pytest.mark.parametrize("images", [5, 6])
+@pytest.mark.parametrize("turns", [True, False])
+def test_no_image_comes_twice_before_all_came_once(images: int, turns: bool) -> None:
+    count = 2 * images if turns else images
+    labels = torch.arange(count) % 2 if turns else torch.ones(count).long()
+    for seed in range(3):
+        grey = ((drawn(filled(images), labels, seed)[:, 0, 0, 4] + 1) * 127.5).round()
+        for value in set(labels.tolist()):
+            own = grey[labels == value].tolist()
+            assert len(set(own)) >= len(own) - (images % 2 == 0)  # of an even number one may repeat
+    first, other = (drawn(filled(), torch.zeros(5).long(), seed) for seed in (0, 1))
+    assert not torch.equal(first, other)
+
+
 def test_a_longer_set_begins_with_the_shorter_one() -> None:
     labels = torch.arange(20) % 2
     assert torch.equal(drawn(filled(), labels)[:9], drawn(filled(), labels[:9]))

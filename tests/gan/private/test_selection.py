@@ -13,6 +13,7 @@ from gan import train
 from gan.generate import run_generate
 from gan.plans import plan_generate, plan_train_gan
 from gan.private.embedding import patient_rows
+from gan.private.selection import select
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.finished import GenerateSettings
 from gan.settings.train import TrainGanSettings
@@ -22,8 +23,9 @@ from synthdp.checkpoint import load_weights
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
-from synthdp.errors import InputError, RunError
+from synthdp.errors import InputError
 from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.privacy.mechanism import Mechanism
 
 NETS = {
     "features": {"name": "test_efficientnet", "size_px": 32},
@@ -201,17 +203,18 @@ def test_a_release_that_noise_would_drown_is_refused_before_it_is_made(
     run_train_gan(selecting(discs_as_real, tmp_path / "more", privacy=enough))
 
 
-def test_a_release_that_says_nothing_is_no_selection(
-    selecting: Select, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pool's own patients, made again, are at the pool's mean."""
-    monkeypatch.setattr(train, "refuse_drowned", lambda *args: None)
-    same = run_phantoms(
-        PhantomSettings(out=tmp_path / "same", patients=8, size_px=32, as_real=True, seed=9)
-    )
-    drowned = {"epsilon": 0.02, "population": 8, "fixed_noise_key": 1}
-    with pytest.raises(RunError, match="equal weights are as good"):
-        run_train_gan(selecting(same, tmp_path / "run", privacy=drowned))
+def test_a_release_that_says_nothing_leaves_equal_weights() -> None:
+    """And refuses nobody, for the patients decide it."""
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(60, 3)), np.arange(60) % 2
+    drowned = Mechanism(noise_multiplier=1e3, steps=1, normaliser=20)
+    sums = torch.tensor([[0.125, 0.0, 0.0, 0.0], [0.125, 0.0, 0.0, 0.0]])
+    selected = select(
+        sums, drowned, vectors, labels, images=5, constant=0.25, class_prior=0.5, separation=1,
+        seed=0,
+    )  # fmt: skip
+    assert selected.effective == pytest.approx((30, 30))
+    assert selected.z < 0
 
 
 def test_settings_that_do_not_fit_are_refused(
