@@ -194,6 +194,18 @@ def test_same_settings_return_at_once_and_others_are_refused(out: Path, house: P
         run_assess(settings.model_copy(update={"out": house / "fresh"}))
 
 
+def test_an_assessment_of_an_older_version_stands(out: Path, house: Path) -> None:
+    """Whose settings do not know the radiomics yet."""
+    config, written = out / "config.yaml", (out / "config.yaml").read_text()
+    assert "\nradiomics_n: 1104\n" in written
+    settings = settings_of(house / "planted", house / "real", out, baseline=house / "fresh")
+    config.write_text(written.replace("radiomics_n: 1104\n", ""))
+    try:
+        assert run_assess(settings) == out
+    finally:
+        config.write_text(written)
+
+
 def test_the_same_command_gives_the_same_figures(out: Path, house: Path, tmp_path: Path) -> None:
     again = run_assess(
         settings_of(house / "planted", house / "real", tmp_path / "again", baseline=house / "fresh")

@@ -20,8 +20,9 @@ from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure
 from synthdp.networks.cache import cached_features
 
-#: The name of the features in figures.
+#: The name of the features in figures, and of the figures.
 RADIOMICS = "radiomics"
+FRD, FRD_WITHIN = "FRD", "FRD within train's range"
 #: A feature that varies less among real images, beside its mean, is constant but for rounding.
 LEAST_VARIATION = 1e-6
 #: What differs from image to image by less, in features of grey levels of about 100, is rounding.
@@ -31,7 +32,10 @@ _DRAW = (20, 3)
 
 
 def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
-    """FRD over the features that the package takes of flat images, and over those with LoG too.
+    """FRD over the features that the package takes of flat images, and two of its kin.
+
+    One with LoG too; and one whose features are kept to the range of the real side, since tails are
+    long: a single black image can decide the first.
 
     Args:
         sets: what is compared.
@@ -45,14 +49,16 @@ def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
         return
     some = _with_radiomics(sets, most)
     plain = np.array([is_plain(name) for name in feature_names()])
-    for name, columns in (("FRD", plain), ("FRD with LoG", np.full(len(plain), True))):
+    kinds = {FRD: plain, f"{FRD} with LoG": np.full(len(plain), True), FRD_WITHIN: plain}
+    comparisons: tuple[Comparison, ...] = ("equal", "halves", "held-out")
+    for name, columns in kinds.items():
         pick = partial(_columns, columns)
-        n_main: dict[Comparison, bool] = {"equal": False, "halves": True, "held-out": False}
-        for comparison, main in n_main.items():
+        measure = partial(_distance, sets.size_px, name == FRD_WITHIN)
+        for comparison in comparisons:
             yield from compared_figures(
-                some, comparison, pick, partial(_distance, sets.size_px), (name,),
+                some, comparison, pick, measure, (name,),
                 section="Distance", features=f"{RADIOMICS}, {columns.sum()}", better="low",
-                digits=2, main=main and name == "FRD",
+                digits=2, main=comparison == "halves" and name in (FRD, FRD_WITHIN),
             )  # fmt: skip
 
 
@@ -61,13 +67,13 @@ def _columns(columns: Array, measured: MeasuredSet) -> Array:
     return features
 
 
-def _distance(size_px: int, train: Side, judged: Side) -> Sequence[float]:
+def _distance(size_px: int, within: bool, train: Side, judged: Side) -> Sequence[float]:
     if size_px < LEAST_SIDE_PX:
         raise InputError(f"texture needs images of {LEAST_SIDE_PX} px or more")
-    return [radiomics_distance(train.values, judged.values)]
+    return [radiomics_distance(train.values, judged.values, within=within)]
 
 
-def radiomics_distance(real: Array, other: Array) -> float:
+def radiomics_distance(real: Array, other: Array, *, within: bool = False) -> float:
     """The natural logarithm of the squared Frechet distance of standardised features.
 
     Features that are constant among the real images, but for rounding, are left out.
@@ -75,12 +81,15 @@ def radiomics_distance(real: Array, other: Array) -> float:
     Args:
         real: (N, D), which sets the standardisation; rows of nan are of images of one grey level.
         other: (M, D) likewise.
+        within: keep each feature of the other side to the range that it has on the real side.
 
     Raises:
         InputError: when an image is of one grey level, a side has fewer than 2, or both are equal.
     """
     if np.isnan(real).any() or np.isnan(other).any():
         raise InputError("some images are of one grey level, and have no texture")
+    if within:
+        other = other.clip(real.min(axis=0), real.max(axis=0))
     mean, deviation = real.mean(axis=0), real.std(axis=0)
     varies = deviation > np.maximum(LEAST_VARIATION * np.abs(mean), _ROUNDING)
     x, y = ((side - mean)[:, varies] / deviation[varies] for side in (real, other))

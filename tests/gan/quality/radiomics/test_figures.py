@@ -40,6 +40,15 @@ def test_a_feature_that_is_constant_or_rounding_is_left_out() -> None:
     assert radiomics_distance(more[:50], more[50:]) == radiomics_distance(real, other)
 
 
+def test_one_image_far_out_decides_frd_unless_it_is_kept_within_the_range() -> None:
+    real, other = drawn(200, 0), drawn(200, 1)
+    odd = other.copy()
+    odd[7] = [5, -3, 1e5]
+    assert radiomics_distance(real, odd) > radiomics_distance(real, other) + 10
+    near = radiomics_distance(real, other, within=True)
+    assert radiomics_distance(real, odd, within=True) == pytest.approx(near, abs=0.5)
+
+
 def test_what_has_no_distance_is_refused_by_name() -> None:
     real, flat = drawn(50, 0), drawn(40, 1)
     flat[3] = np.nan
@@ -97,6 +106,11 @@ def test_frd_says_what_real_halves_give_and_how_many_images(house: Path) -> None
     assert plain.real.n == plain.synthetic.n
     assert max(plain.synthetic.n) <= 8
     assert found["FRD", EQUAL].synthetic.n == (16, 16)
+    within = found["FRD within train's range", HALVES]
+    assert within.main
+    assert within.synthetic.value is not None
+    assert plain.synthetic.value is not None
+    assert within.synthetic.value <= plain.synthetic.value
     assert found["FRD", "as many as val, against train"].real is not None
 
 
