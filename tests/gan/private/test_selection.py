@@ -10,12 +10,17 @@ import torch
 from pydantic import ValidationError
 
 from gan import train
+from gan.audit import subject_of
+from gan.auditing.replay import broken_release
+from gan.export import run_export
 from gan.generate import run_generate
+from gan.library.exported import run_export_model
+from gan.network.medigan import generate
 from gan.plans import plan_generate, plan_train_gan
 from gan.private.embedding import patient_rows
 from gan.private.selection import select
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
-from gan.settings.finished import GenerateSettings
+from gan.settings.finished import ExportSettings, GenerateSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
 from gan.training.examples import Examples
@@ -24,8 +29,10 @@ from synthdp.data.dataset import load_images, open_dataset
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
+from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.releases.release import release
 
 NETS = {
     "features": {"name": "test_efficientnet", "size_px": 32},
@@ -135,8 +142,32 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
     assert len(drawn.rows) == 10
     assert drawn.info.kind == "synthetic"
     assert drawn.info.lineage.releases
+    network = {"data": drawn.root, "out": tmp_path / "gan", "size_px": 32, "channels": (8, 8, 8)}
+    later = plan_train_gan(TrainGanSettings.model_validate(network))  # at no further cost
+    assert later.epsilon == pytest.approx(6, rel=2e-3)
     with pytest.raises(InputError, match="no styles"):
         plan_generate(settings.model_copy(update={"truncation": 0.5}))
+
+
+def test_the_audit_finds_the_noise_of_its_release_as_declared(
+    run: Path, selecting: Select, discs_as_real: Path
+) -> None:
+    subject = subject_of(run, selecting(discs_as_real, run))
+    released = load_weights(run / "private" / SUMS_FILE)["sums"]
+    assert broken_release(subject, released, 1e-9) == []
+    assert broken_release(subject, torch.zeros_like(released), 1e-9)
+
+
+def test_it_leaves_as_one_file_and_as_a_package(run: Path, tmp_path: Path) -> None:
+    released = tmp_path / "released"
+    release(run, released)
+    asked = ExportModelSettings(run=released, out=tmp_path / "file", format="torch-export")
+    assert (run_export_model(asked) / "model.pt2").is_file()
+    package = run_export(ExportSettings(run=released, out=tmp_path / "packages"))
+    weights = next(package.rglob("weights.pt"))
+    pairs = generate(weights, 6, tmp_path, False, seed=1)
+    assert pairs is not None
+    assert len({image.tobytes() for image, _ in pairs}) == 6
 
 
 def test_what_comes_after_the_release_reads_no_patient(
