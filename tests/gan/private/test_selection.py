@@ -142,7 +142,8 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
     assert len(drawn.rows) == 10
     assert drawn.info.kind == "synthetic"
     assert drawn.info.lineage.releases
-    network = {"data": drawn.root, "out": tmp_path / "gan", "size_px": 32, "channels": (8, 8, 8)}
+    network = {"data": drawn.root, "out": tmp_path / "gan", "size_px": 32,
+               "channels": (8, 8, 8), "privacy": {"epsilon": None, "delta": 1e-3}}  # fmt: skip
     later = plan_train_gan(TrainGanSettings.model_validate(network))  # at no further cost
     assert later.epsilon == pytest.approx(6, rel=2e-3)
     with pytest.raises(InputError, match="no styles"):
