@@ -49,3 +49,6 @@ CohortPart = Annotated[
 ]
 #: A setting that names a fold of a cross-validation, or None for none.
 Fold = Annotated[Part | None, BeforeValidator(_parsed), InWords("fold such as 1/5", whole=True)]
+#: What the results of a study call patients who were each scored by a model that never met them,
+#: one of several that were trained on the others.
+CROSS_VALIDATED = "cross-validated"

@@ -8,15 +8,16 @@ end to end, trains a generator for each epsilon, each fold and each share of the
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from synthdp.config.settings import Seed, Settings
 from synthdp.config.typed_values import KeysOf
-from synthdp.privacy.accounting.gaussian import gaussian_epsilon, gaussian_mu
-from synthdp.runs.folder import StageCall, placed_call
 from synthdp.stages import STAGES
+
+if TYPE_CHECKING:
+    from synthdp.runs.folder import StageCall
 
 #: Most of the promise that a generator may spend: with less left a classifier is all noise.
 MOST_SHARE = 0.9
@@ -49,6 +50,11 @@ def generator_epsilon(epsilon: float, delta: float, mu_share: float) -> float:
 
     Both are Gaussian, so that squares of mu add up (Dong, Roth and Su, arXiv 1905.02383).
     """
+    from synthdp.privacy.accounting.gaussian import (  # noqa: PLC0415 (settings are read without it)
+        gaussian_epsilon,
+        gaussian_mu,
+    )
+
     exact = gaussian_epsilon(math.sqrt(mu_share) * gaussian_mu(epsilon, delta), delta)
     unit = 10.0 ** (math.floor(math.log10(exact)) - _DIGITS + 1)
     return float(f"{math.floor(exact / unit) * unit:.{_DIGITS}g}")
@@ -61,7 +67,7 @@ def generator_calls(
     epsilon: float | None,
     seed: int,
     root: Path,
-) -> tuple[StageCall, StageCall]:
+) -> "tuple[StageCall, StageCall]":
     """The calls that make a private synthetic set for one cell of the grid.
 
     Args:
@@ -74,6 +80,8 @@ def generator_calls(
     Raises:
         InputError: when a setting of a stage does not fit.
     """
+    from synthdp.runs.folder import placed_call  # noqa: PLC0415 (settings are read without it)
+
     privacy, of_patients = ingredients["privacy"], ingredients["finetune"]
     own = None
     if epsilon is not None:

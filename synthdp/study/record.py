@@ -23,8 +23,9 @@ from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
+from synthdp.study.compare.settings import ComparePlan, CompareSettings
 from synthdp.study.sets import seen_from
-from synthdp.study.settings import UNTITLED, ComparePlan, CompareSettings, StudySettings
+from synthdp.study.settings import UNTITLED, StudySettings
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 

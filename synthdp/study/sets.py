@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings
 from synthdp.data.columns import Where, where_words
-from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
+from synthdp.privacy.units import CROSS_VALIDATED
 
 
 class EvaluateOn(Settings):

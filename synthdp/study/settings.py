@@ -1,7 +1,7 @@
 """The settings of a study, as its YAML file gives them."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -10,11 +10,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from synthdp.config.settings import ADDED_LATER, Names, Seed, Settings
 from synthdp.config.typed_values import KeysOf
 from synthdp.data.columns import where_words
-from synthdp.evaluation.settings import AT_SENSITIVITY, MARGIN, REDRAWS, Fairness
+from synthdp.evaluation.settings import Fairness
 from synthdp.networks.settings import FeatureSettings
-from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
+from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.stages import STAGES, crosses_grid, strategy_names
+from synthdp.study.compare.settings import CompareSettings, unknown_reference
 from synthdp.study.private_generator import PrivateGeneratorSettings
 from synthdp.study.sets import (
     CrossValidation,
@@ -112,71 +113,6 @@ Tune = Annotated[
     Field(min_length=1),
     AfterValidator(_refuse_other_keys),
 ]
-
-
-# What a study compares: with what, on which redraws, and at which thresholds.
-
-
-class FixedOn(Settings):
-    """The split of a data set, by its name, that thresholds are fixed on."""
-
-    data_set: str
-    """Name of the set, as results call it. Example: cbis-ddsm"""
-
-    split: str
-    """Its split. Example: val"""
-
-
-class ComparePlan(Settings):
-    """What a study compares; `study.json` holds it."""
-
-    reference: Names = ()
-    """Strategies that every one is compared with; the first of the study when none is named.
-    Example: [real_only]
-    """
-
-    margin: float = Field(default=MARGIN, gt=0, lt=1)
-    """A loss of less than this in AUROC counts as none."""
-
-    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
-    """How often patients are drawn for the intervals."""
-
-    threshold_on: FixedOn | None = None
-    """Where thresholds for `sensitivity` are fixed, to be applied to the other sets.
-    Example: {data_set: cbis-ddsm, split: val}
-    """
-
-    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
-    """Share of positives that these thresholds find there."""
-
-
-class CompareSettings(ComparePlan):
-    """What the study's recipes are compared with, and how."""
-
-    # the plan names a set where the settings give its path; in all else they are the same
-    threshold_on: EvaluateOn | None = None  # type: ignore[assignment]
-    """One of `evaluate_on`, where each run's threshold for `sensitivity` is fixed: exactly, so that
-    its patients are outside every promise.
-    Example: {data: data/cbis-ddsm, split: val}
-    """
-
-    @property
-    def plan(self) -> ComparePlan:
-        """The same, with the data set by its name instead of its path."""
-        on = self.threshold_on
-        fixed_on = FixedOn(data_set=on.name, split=on.split) if on is not None else None
-        return ComparePlan(**{**dict(self), "threshold_on": fixed_on})
-
-
-def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> str:
-    """What is wrong with strategies to compare with, in words; empty when all are the study's."""
-    unknown = [name for name in reference if name not in strategies]
-    if not unknown:
-        return ""
-    return (
-        f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
-        f"({', '.join(strategies)})"
-    )
 
 
 # The study.

@@ -24,7 +24,7 @@ from synthdp.study.compare.results import (
     write_results,
 )
 from synthdp.study.compare.shortcut import compare_with_pixels
-from synthdp.study.compare.transfer import compare_sites, compares_sites
+from synthdp.study.compare.transfer.table import compare_sites, compares_sites
 from synthdp.study.estimate import study_seconds, workers_estimate
 from synthdp.study.plan import study_statement, tuned_promise
 from synthdp.study.record import study_title, write_facts

@@ -13,7 +13,7 @@ from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.fairness import read_fairness
-from synthdp.study.compare.transfer import read_transfer
+from synthdp.study.compare.transfer.table import read_transfer
 from synthdp.study.plan import plan_study
 from synthdp.study.stage import run_study
 

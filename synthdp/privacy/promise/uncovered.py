@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.units import CROSS_VALIDATED
 
-#: What the results of a study call patients who were each scored by a model that never met them,
-#: one of several that were trained on the others.
-CROSS_VALIDATED = "cross-validated"
 #: Splits whose patients trained the models: an exact score of theirs stays in the house.
 TRAINED_ON = ("train", "all", CROSS_VALIDATED)
 

@@ -23,7 +23,7 @@ from synthdp.evaluation.predictions import (
     read_predictions,
 )
 from synthdp.evaluation.summary import evaluate
-from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
+from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
 from synthdp.study.compare.results import CellKey, cell_key

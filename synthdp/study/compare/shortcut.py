@@ -42,7 +42,7 @@ from synthdp.study.compare.predictions import (
     scored_cells,
 )
 from synthdp.study.compare.results import CellRow, ResultRow, read_rows, rounded_rows, table_csv
-from synthdp.study.compare.sites import domain_of, trained_on_of
+from synthdp.study.compare.transfer.sites import domain_of, trained_on_of
 from synthdp.study.sets import EvaluateOn, seen_from
 
 Array = NDArray[np.float64]

@@ -28,7 +28,7 @@ from synthdp.study.compare.results import (
     read_results,
     results_csv,
 )
-from synthdp.study.compare.transfer import TransferRow
+from synthdp.study.compare.transfer.table import TransferRow
 from synthdp.study.record import read_sets, write_private_part
 from synthdp.study.report.cards import (
     DATA_CARD,

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator
 from synthdp.config.settings import Settings
 from synthdp.config.typed_values import InWords
 from synthdp.evaluation.settings import Fairness
+from synthdp.study.compare.settings import ComparePlan
 from synthdp.study.report.figures.sizes import FigureFormat, FigureSettings
-from synthdp.study.settings import ComparePlan
 
 TableFormat = Literal["csv", "markdown", "latex"]
 TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)

@@ -24,10 +24,11 @@ from synthdp.study.compare.aurocs import (
     write_comparisons,
 )
 from synthdp.study.compare.results import ResultRow, write_results
+from synthdp.study.compare.settings import ComparePlan, FixedOn
 from synthdp.study.compare.thresholds import share_columns, threshold_rows
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
-from synthdp.study.settings import ComparePlan, FixedOn, StudySettings
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
 from tests.study.report.test_page import make_study
 from tests.study.test_stage import values

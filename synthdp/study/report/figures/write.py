@@ -25,7 +25,7 @@ from synthdp.study.compare.cited import interval_words
 from synthdp.study.compare.defaults import AtEpsilon, choose
 from synthdp.study.compare.fairness import FairnessRow, fairness_of
 from synthdp.study.compare.results import CellRow
-from synthdp.study.compare.transfer import TransferRow, transfer_of
+from synthdp.study.compare.transfer.table import TransferRow, transfer_of
 from synthdp.study.record import read_sets
 from synthdp.study.report.curve import curve_figure
 from synthdp.study.report.figures.files import figure_bytes

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synthdp.evaluation.metrics import MACRO
-from synthdp.privacy.promise.uncovered import CROSS_VALIDATED
+from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.study.compare.aurocs import ComparisonRow, Comparisons
 from synthdp.study.compare.thresholds import ThresholdRow
 

@@ -16,7 +16,7 @@ from synthdp.config.settings import Settings
 from synthdp.evaluation.metrics import MACRO
 from synthdp.privacy.settings import EpsilonTarget
 from synthdp.privacy.units import Unit
-from synthdp.study.compare.drops import SiteDrop, site_drops
+from synthdp.study.compare.transfer.drops import SiteDrop, site_drops
 
 #: An AUROC, or the word `none` for one that was not published.
 _Auroc = Annotated[

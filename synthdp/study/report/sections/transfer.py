@@ -10,8 +10,8 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import MACRO
 from synthdp.storage.paths import reason_of
 from synthdp.study.compare.results import ResultRow, cell_key
-from synthdp.study.compare.sites import DECISIONS
-from synthdp.study.compare.transfer import (
+from synthdp.study.compare.transfer.sites import DECISIONS
+from synthdp.study.compare.transfer.table import (
     BELOW_CHANCE,
     ELSEWHERE,
     MAYBE_BELOW_CHANCE,

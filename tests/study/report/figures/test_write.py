@@ -11,7 +11,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.study.compare.fairness import FairnessRow, write_fairness
-from synthdp.study.compare.transfer import TransferRow, write_transfer
+from synthdp.study.compare.transfer.table import TransferRow, write_transfer
 from synthdp.study.report.figures.write import _grid_caption
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from synthdp.storage.files import write_json
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.compare.transfer import (
+from synthdp.study.compare.transfer.table import (
     BELOW_CHANCE,
     MAYBE_BELOW_CHANCE,
     TransferRow,

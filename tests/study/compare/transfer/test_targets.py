@@ -18,8 +18,13 @@ from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.predictions import ScoredCell, read_scored, refuse_other_images
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.compare.sites import THESE_IMAGES
-from synthdp.study.compare.transfer import BELOW_CHANCE, ELSEWHERE, TransferRow, transfer_table
+from synthdp.study.compare.transfer.sites import THESE_IMAGES
+from synthdp.study.compare.transfer.table import (
+    BELOW_CHANCE,
+    ELSEWHERE,
+    TransferRow,
+    transfer_table,
+)
 from synthdp.study.sweep.grid import evaluation_folder
 
 TARGETS = ("a", "b", "c")

@@ -19,7 +19,6 @@ from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.uncertainty.differences import benjamini_hochberg
 from synthdp.evaluation.uncertainty.intervals import Redrawn
 from synthdp.storage.files import write_atomic
-from synthdp.study.compare.drops import paired_t
 from synthdp.study.compare.predictions import (
     ScoredCell,
     has_evaluations,
@@ -27,7 +26,8 @@ from synthdp.study.compare.predictions import (
     scored_cells,
 )
 from synthdp.study.compare.results import CellRow, ResultRow, read_rows, rounded_rows, table_csv
-from synthdp.study.compare.sites import (
+from synthdp.study.compare.transfer.drops import paired_t
+from synthdp.study.compare.transfer.sites import (
     DECISIONS,
     OPTIMISTIC,
     THESE_IMAGES,

@@ -20,8 +20,8 @@ from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import ResultRow, read_results
-from synthdp.study.compare.sites import DECISIONS, domain_of
-from synthdp.study.compare.transfer import (
+from synthdp.study.compare.transfer.sites import DECISIONS, domain_of
+from synthdp.study.compare.transfer.table import (
     TransferRow,
     read_transfer,
     transfer_table,

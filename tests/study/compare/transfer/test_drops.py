@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from synthdp.study.compare.drops import paired_t, site_drops
+from synthdp.study.compare.transfer.drops import paired_t, site_drops
 from synthdp.study.report.sections.published import read_published
 from synthdp.study.report.sections.published_matrices import PublishedMatrices, published_drops
 
