@@ -76,7 +76,7 @@ CRITERIA = (
         "Completeness",
         "Is everything there that the task needs: labels, attributes?",
         "what labels and conditions carry; the manifest's columns; who is missing",
-        "Labels; the set's manifest.csv; sub-groups",
+        "Labels, Groups; manifest.csv of the set",
         ("Label fidelity", "Condition fidelity", "Sub-group coverage"),
     ),
     Criterion(
@@ -93,7 +93,7 @@ CRITERIA = (
         "Are privacy, security and licences kept?",
         "the promise, rebuilt from ledgers; near copies, membership and attribute attacks; "
         "the licence",
-        "synthdp privacy; Memorisation, Membership",
+        "synthdp privacy; Memorisation, Membership, Disclosure",
         ("Near copies of a patient (images)", "Membership attack, AUC", "Attribute disclosure"),
     ),
     Criterion(
@@ -101,8 +101,8 @@ CRITERIA = (
         "Consistency",
         "Is quality the same for all groups, and the next time?",
         "coverage and utility by sub-group; the same seed draws the same images",
-        "sub-groups; synthdp generate",
-        ("Sub-group coverage", "Utility"),
+        "Groups; synthdp generate",
+        ("Sub-group coverage", "Utility by sub-group"),
     ),
     Criterion(
         CHEXGENBENCH,
@@ -156,8 +156,8 @@ CRITERIA = (
         CHEXGENBENCH,
         "The same by finding",
         "Which findings are drawn badly?",
-        "a figure for each finding; sub-groups",
-        "Labels; sub-groups",
+        "a figure for each finding; coverage of each sub-group",
+        "Labels, Groups",
         ("Label fidelity", "Sub-group coverage"),
     ),
     Criterion(

@@ -27,7 +27,7 @@ from synthdp.storage.files import sha256_file
 TINY = {"label": "Tiny", "name": "test_vit", "weights": None, "size_px": 32}
 Images = list[tuple[np.ndarray, float]]
 #: Of criteria: measures that an assessment has not yet.
-OTHER_MEASURES = {"Attribute disclosure", "Sub-group coverage", "Utility"}
+OTHER_MEASURES = {"Attribute disclosure", "Sub-group coverage", "Utility by sub-group"}
 
 
 def write_set(out: Path, images: Images, *, size_px: int = 32, **info: object) -> Path:
