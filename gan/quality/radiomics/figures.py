@@ -23,6 +23,8 @@ from synthdp.networks.cache import cached_features
 #: The name of the features in figures, and of the figures.
 RADIOMICS = "radiomics"
 FRD, FRD_WITHIN = "FRD", "FRD within train's range"
+#: Larger images are made smaller first: time grows with the area.
+MOST_SIDE_PX = 256
 #: A feature that varies less among real images, beside its mean, is constant but for rounding.
 LEAST_VARIATION = 1e-6
 #: What differs from image to image by less, in features of grey levels of about 100, is rounding.
@@ -47,17 +49,19 @@ def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
     """
     if not most:
         return
-    some = _with_radiomics(sets, most)
+    size_px = min(sets.size_px, MOST_SIDE_PX)
+    some = _with_radiomics(sets, most, size_px)
+    smaller = f" at {size_px} px" if size_px < sets.size_px else ""
     plain = np.array([is_plain(name) for name in feature_names()])
     kinds = {FRD: plain, f"{FRD} with LoG": np.full(len(plain), True), FRD_WITHIN: plain}
     comparisons: tuple[Comparison, ...] = ("equal", "halves", "held-out")
     for name, columns in kinds.items():
         pick = partial(_columns, columns)
-        measure = partial(_distance, sets.size_px, name == FRD_WITHIN)
+        measure = partial(_distance, size_px, name == FRD_WITHIN)
         for comparison in comparisons:
             yield from compared_figures(
                 some, comparison, pick, measure, (name,),
-                section="Distance", features=f"{RADIOMICS}, {columns.sum()}", better="low",
+                section="Distance", features=f"{RADIOMICS}{smaller}, {columns.sum()}", better="low",
                 digits=2, main=comparison == "halves" and name in (FRD, FRD_WITHIN),
             )  # fmt: skip
 
@@ -99,7 +103,7 @@ def radiomics_distance(real: Array, other: Array, *, within: bool = False) -> fl
     return float(np.log(squared))
 
 
-def _with_radiomics(sets: Sets, most: int) -> Sets:
+def _with_radiomics(sets: Sets, most: int, size_px: int) -> Sets:
     """The sets with at most so many images of each, and their radiomic features alone."""
 
     def drawn(measured: MeasuredSet) -> MeasuredSet:
@@ -116,7 +120,7 @@ def _with_radiomics(sets: Sets, most: int) -> Sets:
             copies={} if measured.is_real else None,
             inception=None,
         )
-        return replace(some, features={RADIOMICS: _radiomics(some, sets.size_px)})
+        return replace(some, features={RADIOMICS: _radiomics(some, size_px)})
 
     return replace(
         sets,

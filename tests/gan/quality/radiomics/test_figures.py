@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gan.quality.measures import frechet_distance
+from gan.quality.radiomics import figures
 from gan.quality.radiomics.figures import radiomics_distance, radiomics_figures
 from gan.quality.sets import measure_sets
 from gan.settings.assess import AssessSettings
@@ -87,8 +88,8 @@ def made_up_set(images: list[np.ndarray], out: Path, kind: str = "synthetic") ->
 def frd_of(synthetic: Path, real: Path, most: int = 1104) -> dict[tuple[str, str], Figure]:
     """The figures of FRD of a set, by measure and comparison."""
     settings = AssessSettings(synthetic=synthetic, real=real, out=Path("none"), features=[TINY])
-    figures = radiomics_figures(measure_sets(settings), most)
-    return {(figure.measure, figure.comparison): figure for figure in figures}
+    found = radiomics_figures(measure_sets(settings), most)
+    return {(figure.measure, figure.comparison): figure for figure in found}
 
 
 HALVES = "as many as half of train, against the other half"
@@ -139,6 +140,15 @@ def test_images_too_small_for_texture_say_so(house: Path, tmp_path: Path) -> Non
     real = made_up_set(small, tmp_path / "real", kind="phantom")
     found = frd_of(made_up_set(small, tmp_path / "small"), real)
     assert {f.synthetic.why for f in found.values()} == {"texture needs images of 16 px or more"}
+
+
+def test_large_images_are_made_smaller_first_and_it_says_so(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MOST_SIDE_PX", 16)
+    found = frd_of(house / "fresh", house / "real", 12)
+    assert found["FRD", EQUAL].features == "radiomics at 16 px, 385"
+    assert found["FRD", EQUAL].synthetic.value is not None
 
 
 def test_frd_can_be_left_out(house: Path) -> None:
