@@ -66,10 +66,10 @@ CRITERIA = (
         SCORECARD,
         "Constraint",
         "Do the images keep to what anatomy and physics allow?",
-        "blinded readers, who see what no formula here does; the spectrum, for what no "
-        "film would draw; whether the class is visible",
-        "synthdp assess --reader; Spectrum, Labels",
-        ("Log10 power", "Label fidelity"),
+        "blinded readers, who see what no formula here does; textures unlike any real one, and "
+        "spectra that no film has; whether the class is visible",
+        "synthdp assess --reader; Coverage, Spectrum, Labels",
+        ("Odd textures", "Log10 power", "Label fidelity"),
     ),
     Criterion(
         SCORECARD,

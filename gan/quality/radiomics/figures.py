@@ -5,7 +5,7 @@ deviations of the real side, the squared Frechet distance of what this makes, an
 logarithm (equation 3 of the paper has half of it).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +20,12 @@ from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure
 from synthdp.networks.cache import cached_features
 
+#: Of features of the real side and of the other one.
+Distance = Callable[[Array, Array], float]
 #: The name of the features in figures, and of the figures.
 RADIOMICS = "radiomics"
 FRD, FRD_WITHIN = "FRD", "FRD within train's range"
+ODD = "Odd textures, share of images"
 #: Larger images are made smaller first: time grows with the area.
 MOST_SIDE_PX = 256
 #: A feature that varies less among real images, beside its mean, is constant but for rounding.
@@ -34,10 +37,10 @@ _DRAW = (20, 3)
 
 
 def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
-    """FRD over the features that the package takes of flat images, and two of its kin.
+    """FRD over the features that the package takes of flat images, and its kin.
 
-    One with LoG too; and one whose features are kept to the range of the real side, since tails are
-    long: a single black image can decide the first.
+    One with LoG too; one whose features are kept to the range of the real side, since tails are
+    long: a single black image can decide the first; and the share of such images.
 
     Args:
         sets: what is compared.
@@ -53,16 +56,21 @@ def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
     some = _with_radiomics(sets, most, size_px)
     smaller = f" at {size_px} px" if size_px < sets.size_px else ""
     plain = np.array([is_plain(name) for name in feature_names()])
-    kinds = {FRD: plain, f"{FRD} with LoG": np.full(len(plain), True), FRD_WITHIN: plain}
+    kinds: dict[str, tuple[Array, Distance, str]] = {
+        FRD: (plain, radiomics_distance, "Distance"),
+        f"{FRD} with LoG": (np.full(len(plain), True), radiomics_distance, "Distance"),
+        FRD_WITHIN: (plain, partial(radiomics_distance, within=True), "Distance"),
+        ODD: (plain, odd_textures, "Coverage"),
+    }
     comparisons: tuple[Comparison, ...] = ("equal", "halves", "held-out")
-    for name, columns in kinds.items():
-        pick = partial(_columns, columns)
-        measure = partial(_distance, size_px, name == FRD_WITHIN)
+    for name, (columns, distance, section) in kinds.items():
+        pick, measure = partial(_columns, columns), partial(_measure, size_px, distance)
         for comparison in comparisons:
             yield from compared_figures(
                 some, comparison, pick, measure, (name,),
-                section="Distance", features=f"{RADIOMICS}{smaller}, {columns.sum()}", better="low",
-                digits=2, main=comparison == "halves" and name in (FRD, FRD_WITHIN),
+                section=section, features=f"{RADIOMICS}{smaller}, {columns.sum()}", better="low",
+                digits=3 if name == ODD else 2,
+                main=comparison == "halves" and columns is plain,
             )  # fmt: skip
 
 
@@ -71,10 +79,10 @@ def _columns(columns: Array, measured: MeasuredSet) -> Array:
     return features
 
 
-def _distance(size_px: int, within: bool, train: Side, judged: Side) -> Sequence[float]:
+def _measure(size_px: int, distance: Distance, train: Side, judged: Side) -> Sequence[float]:
     if size_px < LEAST_SIDE_PX:
         raise InputError(f"texture needs images of {LEAST_SIDE_PX} px or more")
-    return [radiomics_distance(train.values, judged.values, within=within)]
+    return [distance(train.values, judged.values)]
 
 
 def radiomics_distance(real: Array, other: Array, *, within: bool = False) -> float:
@@ -94,13 +102,41 @@ def radiomics_distance(real: Array, other: Array, *, within: bool = False) -> fl
         raise InputError("some images are of one grey level, and have no texture")
     if within:
         other = other.clip(real.min(axis=0), real.max(axis=0))
+    varies = _varies(real)
     mean, deviation = real.mean(axis=0), real.std(axis=0)
-    varies = deviation > np.maximum(LEAST_VARIATION * np.abs(mean), _ROUNDING)
     x, y = ((side - mean)[:, varies] / deviation[varies] for side in (real, other))
     squared = frechet_distance(x, y)
     if squared < LEAST_VARIATION:
         raise InputError("both sides are equal, and the logarithm of no distance is infinite")
     return float(np.log(squared))
+
+
+def odd_textures(real: Array, other: Array) -> float:
+    """The share of images unlike any real one in some feature: a wholly black patch, for one.
+
+    That is farther out of the range of real images than this range is wide. An image of one grey
+    level is odd.
+
+    Args:
+        real: (N, D); rows of nan are of images of one grey level.
+        other: (M, D) likewise.
+
+    Raises:
+        InputError: when all real images are of one grey level.
+    """
+    textured = real[~np.isnan(real).any(axis=1)]
+    if not len(textured):
+        raise InputError("all real images are of one grey level, and have no texture")
+    low, high = textured.min(axis=0), textured.max(axis=0)
+    inside = (other >= 2 * low - high) & (other <= 2 * high - low)
+    return float(1 - inside[:, _varies(textured)].all(axis=1).mean())
+
+
+def _varies(real: Array) -> Array:
+    """Which features (D,) vary among real images (N, D) by more than rounding."""
+    mean, deviation = real.mean(axis=0), real.std(axis=0)
+    varies: Array = deviation > np.maximum(LEAST_VARIATION * np.abs(mean), _ROUNDING)
+    return varies
 
 
 def _with_radiomics(sets: Sets, most: int, size_px: int) -> Sets:

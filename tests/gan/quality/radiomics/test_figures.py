@@ -6,7 +6,7 @@ import pytest
 
 from gan.quality.measures import frechet_distance
 from gan.quality.radiomics import figures
-from gan.quality.radiomics.figures import radiomics_distance, radiomics_figures
+from gan.quality.radiomics.figures import odd_textures, radiomics_distance, radiomics_figures
 from gan.quality.sets import measure_sets
 from gan.settings.assess import AssessSettings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -48,6 +48,16 @@ def test_one_image_far_out_decides_frd_unless_it_is_kept_within_the_range() -> N
     assert radiomics_distance(real, odd) > radiomics_distance(real, other) + 10
     near = radiomics_distance(real, other, within=True)
     assert radiomics_distance(real, odd, within=True) == pytest.approx(near, abs=0.5)
+
+
+def test_odd_is_what_lies_beyond_twice_the_range_or_has_no_texture() -> None:
+    real = np.array([[0.0, 7], [1, 7], [0.5, 7]])
+    other = np.array([[-1.0, 7], [2, 7], [2.1, 7], [-1.1, 7], [np.nan, np.nan], [0.5, 1e9]])
+    # the second feature is constant, and says nothing
+    assert odd_textures(real, other) == pytest.approx(3 / 6)
+    assert odd_textures(np.vstack([real, [np.nan, np.nan]]), other[:1]) == 0
+    with pytest.raises(InputError, match="no texture"):
+        odd_textures(np.full((3, 2), np.nan), other)
 
 
 def test_what_has_no_distance_is_refused_by_name() -> None:
@@ -92,6 +102,9 @@ def frd_of(synthetic: Path, real: Path, most: int = 1104) -> dict[tuple[str, str
     return {(figure.measure, figure.comparison): figure for figure in found}
 
 
+ODD = "Odd textures, share of images"
+
+
 HALVES = "as many as half of train, against the other half"
 
 
@@ -117,11 +130,14 @@ def test_frd_says_what_real_halves_give_and_how_many_images(house: Path) -> None
 
 def test_noise_is_farther_than_fresh_phantoms(house: Path, tmp_path: Path) -> None:
     noise = list(np.random.default_rng(0).integers(0, 255, (24, 32, 32), dtype=np.uint8))
-    near = frd_of(house / "fresh", house / "real")["FRD", EQUAL].synthetic.value
-    far = frd_of(made_up_set(noise, tmp_path / "noise"), house / "real")["FRD", EQUAL]
+    fresh = frd_of(house / "fresh", house / "real")
+    noisy = frd_of(made_up_set(noise, tmp_path / "noise"), house / "real")
+    near, far = fresh["FRD", EQUAL].synthetic.value, noisy["FRD", EQUAL]
     assert near is not None
     assert far.synthetic.value is not None
     assert far.synthetic.value > near + 1
+    assert noisy[ODD, EQUAL].synthetic.value == 1
+    assert fresh[ODD, EQUAL].synthetic.value < 0.2
 
 
 def test_a_set_with_a_flat_image_has_no_frd_and_says_why(house: Path, tmp_path: Path) -> None:
@@ -130,6 +146,9 @@ def test_a_set_with_a_flat_image_has_no_frd_and_says_why(house: Path, tmp_path: 
     value = found["FRD", EQUAL].synthetic
     assert (value.value, value.n) == (None, (12, 12))
     assert value.why == "some images are of one grey level, and have no texture"
+    odd = found[ODD, EQUAL].synthetic
+    assert odd.value is not None
+    assert odd.value >= 1 / 12
     of_patients = found["FRD", HALVES].real
     assert of_patients is not None
     assert of_patients.value is not None
@@ -143,7 +162,7 @@ def test_images_too_small_for_texture_say_so(house: Path, tmp_path: Path) -> Non
 
 
 def test_large_images_are_made_smaller_first_and_it_says_so(
-    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "MOST_SIDE_PX", 16)
     found = frd_of(house / "fresh", house / "real", 12)
