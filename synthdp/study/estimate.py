@@ -56,6 +56,8 @@ SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: Seconds of one core for a thousand images of 128 px shown to a generator, by its method, and for
 #: one that is drawn.
 SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
+#: Of one that selects from a pool whose features are kept: those of a patient's image, and weights.
+SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 30.0
 #: A training step of blocks costs so many times the features of its images (forward and backward),
 #: and one that clips each patient's gradient so many times.
 TRAINING, PRIVATE_TRAINING = 3.0, 6.0
@@ -165,6 +167,8 @@ def _generator(call: StageCall) -> float:
     """Of a generator's training; nothing of other stages."""
     if call.stage != "train-gan":
         return 0.0
+    if call.setting("method") == "selection":
+        return SECONDS_TO_SELECT + _images([call.setting("data")]) * SECONDS_A_SELECTED
     a_kimg = SECONDS_A_KIMG.get(call.setting("method"), SECONDS_A_KIMG_OF_OTHERS)
     seconds: float = call.setting("kimg") * a_kimg * (call.setting("size_px") / 128) ** 2
     return seconds
