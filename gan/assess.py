@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from gan.quality.disclosure import disclosure_figures, disclosure_words
 from gan.quality.figures import (
     USEFULNESS,
     coverage_figures,
@@ -27,6 +28,7 @@ from gan.quality.memorisation import (
 from gan.quality.page import assessment_page
 from gan.quality.radiomics.figures import radiomics_figures
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
+from gan.quality.subgroups import group_words, subgroup_figures
 from gan.settings.assess import AssessSettings, FeatureSpace
 from synthdp.config.settings import dump_settings
 from synthdp.data.looks.sameness import sameness_of
@@ -72,7 +74,12 @@ def run_assess(settings: AssessSettings) -> Path:
         quality = list(_quality_figures(settings, sets))
         closeness = closeness_to_train(sets)
         _write_closest(folder / PRIVATE, sets, closeness)
-        figures = [*quality, *copy_figures(closeness), *membership_figures(sets)]
+        figures = [
+            *quality,
+            *copy_figures(closeness),
+            *membership_figures(sets),
+            *disclosure_figures(sets, settings.attributes),
+        ]
         figures.sort(key=lambda figure: SECTIONS.index(figure.section))
         assessment = _assessment(settings, sets, figures)
         write_atomic(folder / CONFIG_FILE, dump_settings(settings))
@@ -89,6 +96,7 @@ def _quality_figures(settings: AssessSettings, sets: Sets) -> Iterator[Figure]:
         yield from support_figures(sets, space, settings.neighbours)
         yield from detector_figures(sets, space)
         yield from label_figures(sets, space)
+        yield from subgroup_figures(sets, space, settings.neighbours, settings.attributes)
     if settings.inception is not None:
         yield from inception_figures(sets)
     yield from radiomics_figures(sets, settings.radiomics_n)
@@ -168,7 +176,7 @@ def _space_facts(sets: Sets, space: FeatureSpace) -> FeatureFacts:
 
 
 def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
-    """Distance, labels, copies, membership and spectrum, one sentence each, where there is one.
+    """Distance, labels, groups, copies, membership, disclosure and spectrum, a sentence each.
 
     Of several feature spaces the first speaks.
     """
@@ -176,8 +184,10 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
         *(f"Warning: {one}." for one in sameness_of(sets.synthetic.dataset).findings),
         _distance_words(figures),
         _label_words(figures),
+        group_words(figures),
         _copy_words(figures),
         _membership_words(figures),
+        disclosure_words(figures),
         _spectrum_words(sets),
     )
     return tuple(sentence for sentence in sentences if sentence)

@@ -69,7 +69,7 @@ def compare(
     by_number: list[dict[Subject, Value]] = [{} for _ in range(count)]
     train = pick(sets.train)
     for subject in SUBJECTS:
-        pairs = _pairs(sets, comparison, subject)
+        pairs = pairs_of(sets, comparison, subject)
         if not pairs:
             continue
         n = (len(pairs[0][1]), len(pairs[0][2]))
@@ -87,13 +87,13 @@ def compare(
             numbers = [float(mean) if np.isfinite(mean) else None for mean in means]
         except InputError as error:
             why = str(error)
-        split = _split_words(comparison, subject)
+        split = split_words(comparison, subject)
         for values, number in zip(by_number, numbers, strict=True):
             values[subject] = Value(value=number, n=n, split=split, why=why)
     return by_number
 
 
-def _pairs(sets: Sets, comparison: Comparison, subject: Subject) -> list[Pair]:
+def pairs_of(sets: Sets, comparison: Comparison, subject: Subject) -> list[Pair]:
     """The judged set, its rows, and the rows of train that they are judged against.
 
     Each draw has a key of its own, so that one more figure moves no other.
@@ -165,7 +165,8 @@ def _draw_rows(size: int, count: int, key: tuple[int, ...]) -> Array:
     return chosen
 
 
-def _split_words(comparison: Comparison, subject: Subject) -> str:
+def split_words(comparison: Comparison, subject: Subject) -> str:
+    """What the images of a subject are compared with, in words."""
     if subject != "real":
         return "all against half of train" if comparison == "halves" else "all against train"
     return "halves of train" if comparison == "halves" else "val against train"

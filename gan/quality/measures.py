@@ -154,9 +154,7 @@ def precision_recall_density_coverage(
         InputError: when a set has no more than k images, or the features differ in length.
     """
     x, y = _checked(real, synthetic, neighbours + 1)
-    across = cdist(x, y)
-    of_real = np.partition(cdist(x, x), neighbours, axis=1)[:, neighbours]
-    of_synthetic = np.partition(cdist(y, y), neighbours, axis=1)[:, neighbours]
+    across, of_real, of_synthetic = _balls(x, y, neighbours)
     inside = across <= of_real[:, None]
     return Coverage(
         precision=float(inside.any(axis=0).mean()),
@@ -164,6 +162,27 @@ def precision_recall_density_coverage(
         density=float(inside.sum(axis=0).mean() / neighbours),
         coverage=float((across.min(axis=1) <= of_real).mean()),
     )
+
+
+def _balls(x: Array, y: Array, neighbours: int) -> tuple[Array, Array, Array]:
+    """Distances (N, M) between two sets, and the radius of each image's ball, (N,) and (M,)."""
+    of_x, of_y = (
+        np.partition(cdist(own, own), neighbours, axis=1)[:, neighbours] for own in (x, y)
+    )
+    return cdist(x, y), of_x, of_y
+
+
+def reached(real: Array, synthetic: Array, *, neighbours: int = 5) -> tuple[Array, Array]:
+    """Which real images synthetic ones reach: (N,) of bool each, whose means are two figures.
+
+    The first is that of recall: an image lies in a synthetic one's ball. The second is that of
+    coverage: a synthetic image lies in its own. Arguments and errors as of
+    `precision_recall_density_coverage`.
+    """
+    x, y = _checked(real, synthetic, neighbours + 1)
+    across, of_real, of_synthetic = _balls(x, y, neighbours)
+    in_theirs = np.asarray((across <= of_synthetic[None, :]).any(axis=1))
+    return in_theirs, np.asarray(across.min(axis=1) <= of_real)
 
 
 @dataclass(frozen=True)

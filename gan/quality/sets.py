@@ -20,6 +20,8 @@ from gan.settings.assess import AssessSettings
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.looks.spectrum import binned_powers
 from synthdp.errors import InputError
+from synthdp.evaluation.groups import refuse_no_groups
+from synthdp.evaluation.settings import FairnessSettings
 from synthdp.machine.devices import has_bfloat16
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
@@ -137,6 +139,9 @@ def measure_sets(settings: AssessSettings) -> Sets:
         RunError: when features are not finite, or the disk is full.
     """
     real = open_real(settings.real)
+    if settings.attributes is not None:
+        by = FairnessSettings(attributes=settings.attributes)
+        refuse_no_groups(real, real.rows, by, setting="attributes")
     train = real.split("train")
     val = [row for row in real.rows if row.split == "val"]
     synthetic = open_synthetic(settings.synthetic, real)

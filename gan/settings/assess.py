@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from synthdp.config.settings import Seed, Settings
+from synthdp.evaluation.settings import Attributes
 from synthdp.networks.settings import BackboneSettings
 
 
@@ -72,6 +73,13 @@ class AssessSettings(Settings):
 
     radiomics_n: int = Field(default=1104, ge=0, le=10_000)
     """Images of each set, drawn once, whose radiomic features FRD is made of at most; 0: no FRD."""
+
+    attributes: Attributes | None = None
+    """Columns of the real set's manifest: by their groups it is said who is missing and whom a
+    classifier serves, as by targets, and whether the set tells them of its patients. Numbers are
+    cut at points.
+    Example: {view: none, breast_density: none, age: [50, 70]}
+    """
 
     redraws: int = Field(default=2000, ge=100, le=100_000)
     """How often patients are drawn for an interval."""

@@ -28,6 +28,7 @@ _ASSESS_SET = "not run; `synthdp assess SET --real DIR` does"
 _ASSESSED: dict[Section, str] = {
     "Membership": "closeness to synthetic images, of patients in and out",
     "Memorisation": "search for copies of patients among the images",
+    "Disclosure": "guesses of what stands beside a patient's image, by the nearest synthetic image",
 }
 #: Stages whose result draws images.
 _GENERATORS = ("train-gan", "mix-generators", "import-generator")
@@ -58,7 +59,8 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
             kind="attribute inference",
             texts=(_TESTS,),
             bound=promised["attribute"],
-            not_run=_NO_COMMAND,
+            tests=tuple(_assessed(of_sets, "Disclosure", with_figures)),
+            not_run=_regurgitation_not_run(evidence),
         ),
         AttackKind(
             kind="reconstruction and model inversion",

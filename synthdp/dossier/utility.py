@@ -23,7 +23,7 @@ from synthdp.study.compare.results import cell_key
 
 _METRICS = ("auroc", "auprc", "sensitivity", "specificity")
 #: Sections of an assessment that are attacks, and stand among those.
-_ATTACKS = ("Memorisation", "Membership")
+_ATTACKS = ("Memorisation", "Membership", "Disclosure")
 #: Figures of groups that a page has room for; fairness.json and fairness.csv hold the others.
 _OF_GROUPS = (
     *("auroc", "auroc_loss", "sensitivity", "specificity"),

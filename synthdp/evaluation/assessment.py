@@ -17,7 +17,15 @@ QUALITY_FILE = "quality.json"
 CLOSEST_PAIRS_FILE = "private/closest_pairs.png"
 
 Section = Literal[
-    "Distance", "Coverage", "Detector", "Labels", "Spectrum", "Memorisation", "Membership"
+    "Distance",
+    "Coverage",
+    "Detector",
+    "Labels",
+    "Groups",
+    "Spectrum",
+    "Memorisation",
+    "Membership",
+    "Disclosure",
 ]
 Better = Literal["low", "high", "real", "chance"]
 

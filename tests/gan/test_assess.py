@@ -114,7 +114,8 @@ def test_planted_copies_are_found_and_fresh_images_are_not(out: Path) -> None:
 def test_every_figure_says_n_features_and_split_and_has_a_real_one_of_its_n(out: Path) -> None:
     found = read_assessment(out)
     assert {f.section for f in found.figures} == {
-        *("Distance", "Coverage", "Detector", "Labels", "Spectrum", "Memorisation", "Membership")
+        *("Distance", "Coverage", "Detector", "Labels", "Groups", "Spectrum"),
+        *("Memorisation", "Membership", "Disclosure"),
     }
     for each in found.figures:
         assert each.features

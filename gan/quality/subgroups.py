@@ -1,0 +1,304 @@
+"""Who is missing, and whom a classifier serves: coverage and utility of a set by group of patients.
+
+Whether a real image is reached is a matter of all images; then the share of each group is taken.
+Beside each figure stands what real images give: other patients of train for coverage, a classifier
+that learned on train for utility.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.quality.comparisons import COMPARISON_WORDS, SUBJECTS, pairs_of, split_words
+from gan.quality.groups import Attribute, attributes_of, known_groups
+from gan.quality.measures import label_scores, reached
+from gan.quality.sets import NO_VAL, MeasuredSet, Sets, Subject
+from synthdp.errors import InputError
+from synthdp.evaluation.assessment import Figure, Value
+from synthdp.evaluation.groups import MIN_PATIENTS, TOO_FEW
+from synthdp.evaluation.settings import CutPoints
+from synthdp.evaluation.uncertainty.intervals import (
+    Redrawn,
+    auroc_draws,
+    itself_and_redraws,
+    redraws_of,
+)
+from synthdp.machine.progress import progress
+
+Array = NDArray[Any]
+COVERAGE, UTILITY = "Sub-group coverage", "Utility by sub-group"
+#: The key of the redraws of each, in the sequence of an assessment's draws.
+_COVERAGE_DRAWS, _UTILITY_DRAWS = 11, 12
+Reach = Literal["recall", "coverage"]
+REACHES: tuple[Reach, ...] = ("recall", "coverage")
+
+
+def subgroup_figures(
+    sets: Sets, space: str, neighbours: int, columns: Mapping[str, CutPoints] | None
+) -> Iterator[Figure]:
+    """Coverage of the groups of each target and of each named column; utility of the latter's."""
+    attributes = list(attributes_of(sets, columns))
+    yield from _coverage_figures(sets, space, neighbours, attributes)
+    yield from _utility_figures(sets, space, [one for one in attributes if one.target is None])
+
+
+def shown_groups(figures: Sequence[Figure]) -> list[Figure]:
+    """Recall and utility of groups in the first feature space, which a page shows at once."""
+    of_groups = [
+        figure
+        for figure in figures
+        if figure.section == "Groups" and not figure.measure.endswith(": coverage")
+    ]
+    return [figure for figure in of_groups if figure.features == of_groups[0].features]
+
+
+def group_words(figures: Sequence[Figure]) -> str:
+    """Who is missing, in a sentence: the group that lies farthest below what other patients reach.
+
+    Of several feature spaces the first speaks. Empty where no group has a figure.
+    """
+    reached_groups = [
+        (figure, figure.synthetic, figure.real)
+        for figure in figures
+        if figure.measure.startswith(COVERAGE) and figure.measure.endswith(": recall")
+        if figure.synthetic.value is not None and figure.real is not None
+        if figure.real.value is not None
+    ]
+    of_first = [one for one in reached_groups if one[0].features == reached_groups[0][0].features]
+    if not of_first:
+        return ""
+    figure, ours, theirs = min(of_first, key=lambda one: _less(one[1], one[2]))
+    if (ours.ci_high or 0) >= (theirs.ci_low or 0):
+        return (
+            f"No group of {len(of_first)} is missing: none is reached so much less than by other "
+            "patients that the intervals lie apart."
+        )
+    name = figure.measure.removeprefix(f"{COVERAGE}, ").removesuffix(": recall")
+    return (
+        f"Of {len(of_first)} groups {name} is reached least, measured by other patients: "
+        f"{_shown(ours)} of its images (recall), where these reach {_shown(theirs)}."
+    )
+
+
+def _less(ours: Value, theirs: Value) -> float:
+    return (ours.value or 0) - (theirs.value or 0)
+
+
+def _shown(value: Value) -> str:
+    return f"{value.value:.2f} ({value.ci_low:.2f} to {value.ci_high:.2f})"
+
+
+# Who is missing.
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """How often each of N train images was reached, (N,) by figure, and how often it was looked at.
+
+    n: the images that reached, in one halving.
+    """
+
+    hits: Mapping[Reach, Array]
+    looks: Array
+    n: int
+
+
+def _coverage_figures(
+    sets: Sets, space: str, neighbours: int, attributes: list[Attribute]
+) -> Iterator[Figure]:
+    by_subject: dict[Subject, _Reached] = {}
+    why = "train has no two patients to compare"
+    for subject in progress(SUBJECTS, what="who is reached"):
+        try:
+            found = _reached_by(sets, space, neighbours, subject)
+        except InputError as error:
+            why = str(error)
+        else:
+            by_subject |= {} if found is None else {subject: found}
+    columns, weights = redraws_of(
+        [str(one) for one in sets.train.patients], _key(sets, _COVERAGE_DRAWS), sets.redraws
+    )
+    drawn = itself_and_redraws(weights)
+    for attribute in attributes:
+        groups = attribute.groups_in(sets.train)
+        lacking = attribute.lacking_in(sets.train, groups)
+        if "synthetic" not in by_subject:
+            lacking = lacking or why
+        if lacking:
+            unknown = Value(value=None, n=(len(groups), 0), split="train", why=lacking)
+            named = f"{attribute.name}: recall"
+            yield _coverage_figure(named, space, neighbours, {"synthetic": unknown})
+            continue
+        for name, reach in [(name, reach) for name in known_groups(groups) for reach in REACHES]:
+            values = {
+                subject: _share(
+                    one.hits[reach][groups == name],
+                    one.looks[groups == name],
+                    columns[groups == name],
+                    drawn,
+                    {"n": (0, one.n), "split": split_words("halves", subject)},
+                )
+                for subject, one in by_subject.items()
+            }
+            yield _coverage_figure(f"{attribute.name} {name}: {reach}", space, neighbours, values)
+
+
+def _coverage_figure(
+    named: str, space: str, neighbours: int, values: Mapping[Subject, Value]
+) -> Figure:
+    by_subject: dict[Any, Any] = dict(values)
+    return Figure(
+        section="Groups",
+        measure=f"{COVERAGE}, {named}",
+        features=space,
+        comparison=f"k = {neighbours}; {COMPARISON_WORDS['halves']}",
+        better="high",
+        **by_subject,
+    )
+
+
+def _reached_by(sets: Sets, space: str, neighbours: int, subject: Subject) -> _Reached | None:
+    """What of train the images of a subject reach, over halvings; None where there are none."""
+    pairs = pairs_of(sets, "halves", subject)
+    if not pairs:
+        return None
+    train = sets.train.features[space]
+    hits: dict[Reach, Array] = {reach: np.zeros(len(train)) for reach in REACHES}
+    looks = np.zeros(len(train))
+    for judged, rows, against in pairs:
+        both = reached(train[against], judged.features[space][rows], neighbours=neighbours)
+        for reach, is_reached in zip(REACHES, both, strict=True):
+            hits[reach][against] += is_reached
+        looks[against] += 1
+    return _Reached(hits, looks, len(pairs[0][1]))
+
+
+def _share(
+    hits: Array,
+    looks: Array,
+    columns: NDArray[np.intp],
+    drawn: NDArray[np.int64],
+    about: Mapping[str, Any],
+) -> Value:
+    """The share of a group's looks that hit, with an interval by patient.
+
+    Args:
+        hits: (G,) how often each of the group's images was reached.
+        looks: (G,) how often it was looked at; images never looked at are left out.
+        columns: (G,) the columns of `drawn` that their patients have.
+        drawn: (1 + R, P).
+        about: n, of which the first is counted here, and split.
+    """
+    looked = looks > 0
+    n = (int(looked.sum()), about["n"][1])
+    if len(np.unique(columns[looked])) < MIN_PATIENTS:
+        why = f"too few: fewer than {MIN_PATIENTS} patients"
+        return Value(value=None, n=n, split=about["split"], why=why)
+    of_hits, of_looks = (
+        np.bincount(columns, weights=values, minlength=drawn.shape[1]) for values in (hits, looks)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = Redrawn.of((drawn @ of_hits) / (drawn @ of_looks))
+    return Value(n=n, split=about["split"], **dict[str, Any](share.interval().to_json()))
+
+
+# Whom a classifier serves that learned on the set.
+
+
+def _utility_figures(sets: Sets, space: str, attributes: list[Attribute]) -> Iterator[Figure]:
+    """AUROC on held-out patients by group: the mean over targets that have both classes there."""
+    if not attributes:
+        return
+    fitted: dict[Subject, MeasuredSet] = {**sets.made_up, "real": sets.train}
+    if sets.held_out is None:
+        for attribute in attributes:
+            missing: dict[Subject, Value] = {
+                subject: Value(value=None, n=(len(of), 0), split=_tested(subject), why=NO_VAL)
+                for subject, of in fitted.items()
+            }
+            yield _utility_figure(attribute.name, space, missing)
+        return
+    held_out = sets.held_out
+    scored = {subject: _scores(of, held_out, space) for subject, of in fitted.items()}
+    for attribute in attributes:
+        groups = attribute.groups_in(held_out)
+        lacking = attribute.lacking_in(held_out, groups)
+        for name in ["", *known_groups(groups)][0 if lacking else 1 :]:
+            values: dict[Subject, Value] = {}
+            for subject, (scores, why) in scored.items():
+                n = (len(fitted[subject]), int((groups == name).sum()))
+                about: dict[str, Any] = {"n": n, "split": _tested(subject)}
+                if lacking or why:
+                    values[subject] = Value(value=None, why=lacking or why, **about)
+                else:
+                    values[subject] = _auroc(sets, held_out, scores, groups == name, about)
+            yield _utility_figure(f"{attribute.name} {name}".rstrip(), space, values)
+
+
+def _tested(subject: Subject) -> str:
+    return f"{'train' if subject == 'real' else 'all'}, tested on val"
+
+
+def _utility_figure(named: str, space: str, values: Mapping[Subject, Value]) -> Figure:
+    by_subject: dict[Any, Any] = dict(values)
+    return Figure(
+        section="Groups",
+        measure=f"{UTILITY}, {named}: train on it, AUROC",
+        features=space,
+        comparison="logistic regression, tested on the group's images of val",
+        better="high",
+        **by_subject,
+    )
+
+
+def _scores(fitted: MeasuredSet, held_out: MeasuredSet, space: str) -> tuple[Array, str]:
+    """Scores (N, T) of held-out images by classifiers that learned on a set, nan where a target
+    can't be learned, and why there are none at all.
+    """
+    why = ""
+    scores: Array = np.full_like(held_out.labels, np.nan)
+    for index in range(scores.shape[1]):
+        known = ~np.isnan(fitted.labels[:, index])
+        try:
+            scores[:, index] = label_scores(
+                fitted.features[space][known],
+                fitted.labels[known, index],
+                held_out.features[space],
+            )
+        except InputError as error:
+            why = str(error)
+    return scores, why if np.isnan(scores).all() else ""
+
+
+def _auroc(
+    sets: Sets, held_out: MeasuredSet, scores: Array, chosen: Array, about: Mapping[str, Any]
+) -> Value:
+    labels = np.where(np.isnan(scores), np.nan, held_out.labels)[chosen]
+    patients = held_out.patients[chosen]
+    ranked = [
+        column
+        for column in range(labels.shape[1])
+        if all(
+            len(np.unique(patients[labels[:, column] == label])) >= MIN_PATIENTS for label in (0, 1)
+        )
+    ]
+    if not ranked:
+        return Value(value=None, why=TOO_FEW, **about)
+    columns, weights = redraws_of(
+        [str(one) for one in patients], _key(sets, _UTILITY_DRAWS), sets.redraws
+    )
+    drawn = auroc_draws(
+        labels[:, ranked],
+        np.nan_to_num(scores[chosen][:, ranked])[None],
+        columns,
+        itself_and_redraws(weights),
+    )
+    return Value(**{**about, **Redrawn.of(drawn[0]).interval().to_json()})
+
+
+def _key(sets: Sets, number: int) -> int:
+    """A seed of its own for the redraws of one kind of figure."""
+    return int(np.random.SeedSequence((sets.seed, number)).generate_state(1, np.uint64)[0])
