@@ -112,7 +112,7 @@ def _figures(sets: Sets, space: str, attribute: Attribute) -> Iterator[Figure]:
             features=space,
             comparison=f"by the nearest image; {meaning}",
             better=better,
-            main=number == 0 and space != PIXELS,
+            main=number == 0 and space != PIXELS and made_up["synthetic"][0].value is not None,
             **by_subject,
         )
 
@@ -166,27 +166,37 @@ def _value(drawn: Redrawn, n: tuple[int, int], split: str) -> Value:
 
 
 def disclosure_words(figures: Sequence[Figure]) -> str:
-    """Whether the set tells something of its patients, in a sentence; empty where nobody knows."""
+    """Whether the set tells something of its patients, in a sentence or two.
+
+    Empty where nobody knows.
+    """
     attacks = [
-        figure for figure in figures
+        figure
+        for figure in figures
         if figure.measure.startswith(DISCLOSURE) and figure.measure.endswith("over val patients")
-        if figure.synthetic.value is not None
-    ]  # fmt: skip
-    if not attacks:
-        return ""
-    told = [figure for figure in attacks if (figure.synthetic.ci_low or 0) > 0]
-    names = {figure.measure.split(":")[0].removeprefix(f"{DISCLOSURE}, ") for figure in attacks}
+    ]
+    made = [figure for figure in attacks if figure.synthetic.value is not None]
+    told = [figure for figure in made if (figure.synthetic.ci_low or 0) > 0]
+    silent = dict.fromkeys(_attribute(one) for one in attacks if one.synthetic.value is None)
+    without = ""
+    if made and silent:
+        without = f" Of {', '.join(silent)} nothing was tried: the table says why."
     if not told:
-        return (
-            f"None of {len(attacks)} attacks tells {' or '.join(sorted(names))} of train patients "
-            "better than of others."
+        names = " or ".join(dict.fromkeys(map(_attribute, made)))
+        words = (
+            f"None of {len(made)} attacks tells {names} of train patients better than of others."
         )
+        return f"{words}{without}" if made else ""
     words = ", ".join(
-        f"{one.measure.split(':')[0].removeprefix(f'{DISCLOSURE}, ')} ({one.features}, gain "
-        f"{one.synthetic.value:.2f}, {one.synthetic.ci_low:.2f} to {one.synthetic.ci_high:.2f})"
+        f"{_attribute(one)} ({one.features}, gain {one.synthetic.value:.2f}, "
+        f"{one.synthetic.ci_low:.2f} to {one.synthetic.ci_high:.2f})"
         for one in told
     )
     return (
-        f"{len(told)} of {len(attacks)} attacks tell something of train patients better than of "
-        f"others: {words}."
+        f"{len(told)} of {len(made)} attacks tell something of train patients better than of "
+        f"others: {words}.{without}"
     )
+
+
+def _attribute(figure: Figure) -> str:
+    return figure.measure.split(":")[0].removeprefix(f"{DISCLOSURE}, ")

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from gan.quality.scorecard import answers
 from gan.quality.sets import MeasuredSet, Sets
-from gan.quality.subgroups import UTILITY, shown_groups
+from gan.quality.subgroups import group_rows
 from synthdp import __version__
 from synthdp.data.looks.spectrum import spectrum_bins
 from synthdp.evaluation.assessment import Assessment
@@ -48,7 +48,7 @@ def assessment_page(assessment: Assessment, sets: Sets) -> str:
         "train": assessment.real,
         "val": assessment.held_out,
     }
-    groups = shown_groups(assessment.figures)
+    groups = group_rows(assessment.figures)
     template = page_environment("gan.quality").get_template("quality.html.j2")
     return template.render(
         title=f"Assessment of {assessment.synthetic.name}",
@@ -64,7 +64,7 @@ def assessment_page(assessment: Assessment, sets: Sets) -> str:
             )
         ],
         groups=groups,
-        attributes=any(figure.measure.startswith(UTILITY) for figure in groups),
+        attributes=any(row.utility is not None for row in groups),
         marks=MARKS,
         synthdp_version=__version__,
     )

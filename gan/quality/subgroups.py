@@ -34,6 +34,8 @@ COVERAGE, UTILITY = "Sub-group coverage", "Utility by sub-group"
 _COVERAGE_DRAWS, _UTILITY_DRAWS = 11, 12
 Reach = Literal["recall", "coverage"]
 REACHES: tuple[Reach, ...] = ("recall", "coverage")
+#: What measures end in, behind the group: the second of the difference to other patients.
+RECALL, LESS, _UTILITY_END = "recall", ", less that of other patients", "train on it, AUROC"
 
 
 def subgroup_figures(
@@ -45,14 +47,27 @@ def subgroup_figures(
     yield from _utility_figures(sets, space, [one for one in attributes if one.target is None])
 
 
-def shown_groups(figures: Sequence[Figure]) -> list[Figure]:
-    """Recall and utility of groups in the first feature space, which a page shows at once."""
-    of_groups = [
-        figure
-        for figure in figures
-        if figure.section == "Groups" and not figure.measure.endswith(": coverage")
-    ]
-    return [figure for figure in of_groups if figure.features == of_groups[0].features]
+@dataclass(frozen=True)
+class GroupRow:
+    """What a page shows at once of one group: its figures in the first feature space, if any."""
+
+    name: str
+    recall: Figure | None
+    less: Figure | None
+    utility: Figure | None
+
+
+def group_rows(figures: Sequence[Figure]) -> list[GroupRow]:
+    """A row for each group, and for each attribute of which no group is known."""
+    of_groups = [figure for figure in figures if figure.section == "Groups"]
+    by_kind: dict[str, dict[str, Figure]] = {RECALL: {}, RECALL + LESS: {}, _UTILITY_END: {}}
+    for figure in of_groups:
+        start = COVERAGE if figure.measure.startswith(COVERAGE) else UTILITY
+        name, _, kind = figure.measure.removeprefix(f"{start}, ").rpartition(": ")
+        if figure.features == of_groups[0].features and kind in by_kind:
+            by_kind[kind][name] = figure
+    names = dict.fromkeys(name for of_kind in by_kind.values() for name in of_kind)
+    return [GroupRow(name, *(of_kind.get(name) for of_kind in by_kind.values())) for name in names]
 
 
 def group_words(figures: Sequence[Figure]) -> str:
@@ -60,35 +75,30 @@ def group_words(figures: Sequence[Figure]) -> str:
 
     Of several feature spaces the first speaks. Empty where no group has a figure.
     """
-    reached_groups = [
-        (figure, figure.synthetic, figure.real)
+    below = [
+        figure
         for figure in figures
-        if figure.measure.startswith(COVERAGE) and figure.measure.endswith(": recall")
-        if figure.synthetic.value is not None and figure.real is not None
-        if figure.real.value is not None
+        if figure.measure.startswith(COVERAGE) and figure.measure.endswith(LESS)
+        if figure.synthetic.value is not None
     ]
-    of_first = [one for one in reached_groups if one[0].features == reached_groups[0][0].features]
+    of_first = [figure for figure in below if figure.features == below[0].features]
     if not of_first:
         return ""
-    figure, ours, theirs = min(of_first, key=lambda one: _less(one[1], one[2]))
-    if (ours.ci_high or 0) >= (theirs.ci_low or 0):
+    least = min(of_first, key=lambda figure: figure.synthetic.value or 0)
+    less = least.synthetic
+    if (less.ci_high or 0) >= 0:
         return (
-            f"No group of {len(of_first)} is missing: none is reached so much less than by other "
-            "patients that the intervals lie apart."
+            f"No group of {len(of_first)} is reached clearly less than other patients reach it, by "
+            "recall."
         )
-    name = figure.measure.removeprefix(f"{COVERAGE}, ").removesuffix(": recall")
+    name = least.measure.removeprefix(f"{COVERAGE}, ").removesuffix(f": recall{LESS}")
+    others = sorted(-(one.synthetic.value or 0) for one in of_first if one is not least)
+    beside = f"; the others by {others[0]:.2f} to {others[-1]:.2f}" if others else ""
     return (
-        f"Of {len(of_first)} groups {name} is reached least, measured by other patients: "
-        f"{_shown(ours)} of its images (recall), where these reach {_shown(theirs)}."
+        f"Of {len(of_first)} groups {name} lies farthest below what other patients reach: by "
+        f"{-(less.value or 0):.2f} of its images ({-(less.ci_high or 0):.2f} to "
+        f"{-(less.ci_low or 0):.2f}){beside}."
     )
-
-
-def _less(ours: Value, theirs: Value) -> float:
-    return (ours.value or 0) - (theirs.value or 0)
-
-
-def _shown(value: Value) -> str:
-    return f"{value.value:.2f} ({value.ci_low:.2f} to {value.ci_high:.2f})"
 
 
 # Who is missing.
@@ -129,21 +139,29 @@ def _coverage_figures(
             lacking = lacking or why
         if lacking:
             unknown = Value(value=None, n=(len(groups), 0), split="train", why=lacking)
-            named = f"{attribute.name}: recall"
+            named = f"{attribute.name}: {RECALL}"
             yield _coverage_figure(named, space, neighbours, {"synthetic": unknown})
             continue
         for name, reach in [(name, reach) for name in known_groups(groups) for reach in REACHES]:
-            values = {
-                subject: _share(
-                    one.hits[reach][groups == name],
-                    one.looks[groups == name],
-                    columns[groups == name],
-                    drawn,
-                    {"n": (0, one.n), "split": split_words("halves", subject)},
-                )
+            chosen = groups == name
+            shares = {
+                subject: _share(one.hits[reach][chosen], one.looks[chosen], columns[chosen], drawn)
                 for subject, one in by_subject.items()
             }
-            yield _coverage_figure(f"{attribute.name} {name}: {reach}", space, neighbours, values)
+            ns = {
+                subject: (int((one.looks[chosen] > 0).sum()), one.n)
+                for subject, one in by_subject.items()
+            }
+            values = {one: _value(share, one, ns[one]) for one, share in shares.items()}
+            named = f"{attribute.name} {name}: {reach}"
+            yield _coverage_figure(named, space, neighbours, values)
+            if reach == "recall" and "real" in shares:
+                less: dict[Subject, Value] = {
+                    one: _value(_less(share, shares["real"]), one, ns[one])
+                    for one, share in shares.items()
+                    if one != "real"
+                }
+                yield _coverage_figure(f"{named}{LESS}", space, neighbours, less)
 
 
 def _coverage_figure(
@@ -177,32 +195,36 @@ def _reached_by(sets: Sets, space: str, neighbours: int, subject: Subject) -> _R
 
 
 def _share(
-    hits: Array,
-    looks: Array,
-    columns: NDArray[np.intp],
-    drawn: NDArray[np.int64],
-    about: Mapping[str, Any],
-) -> Value:
-    """The share of a group's looks that hit, with an interval by patient.
+    hits: Array, looks: Array, columns: NDArray[np.intp], drawn: NDArray[np.int64]
+) -> Redrawn | None:
+    """The share of a group's looks that hit, by patient; None where patients are too few.
 
     Args:
         hits: (G,) how often each of the group's images was reached.
-        looks: (G,) how often it was looked at; images never looked at are left out.
+        looks: (G,) how often it was looked at.
         columns: (G,) the columns of `drawn` that their patients have.
         drawn: (1 + R, P).
-        about: n, of which the first is counted here, and split.
     """
-    looked = looks > 0
-    n = (int(looked.sum()), about["n"][1])
-    if len(np.unique(columns[looked])) < MIN_PATIENTS:
-        why = f"too few: fewer than {MIN_PATIENTS} patients"
-        return Value(value=None, n=n, split=about["split"], why=why)
+    if len(np.unique(columns[looks > 0])) < MIN_PATIENTS:
+        return None
     of_hits, of_looks = (
         np.bincount(columns, weights=values, minlength=drawn.shape[1]) for values in (hits, looks)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = Redrawn.of((drawn @ of_hits) / (drawn @ of_looks))
-    return Value(n=n, split=about["split"], **dict[str, Any](share.interval().to_json()))
+        return Redrawn.of((drawn @ of_hits) / (drawn @ of_looks))
+
+
+def _less(one: Redrawn | None, other: Redrawn | None) -> Redrawn | None:
+    """A paired difference: both are shares of the same patients on the same redraws."""
+    return None if one is None or other is None else one.minus(other)
+
+
+def _value(share: Redrawn | None, subject: Subject, n: tuple[int, int]) -> Value:
+    split = split_words("halves", subject)
+    if share is None:
+        why = f"too few: fewer than {MIN_PATIENTS} patients"
+        return Value(value=None, n=n, split=split, why=why)
+    return Value(n=n, split=split, **dict[str, Any](share.interval().to_json()))
 
 
 # Whom a classifier serves that learned on the set.
@@ -246,7 +268,7 @@ def _utility_figure(named: str, space: str, values: Mapping[Subject, Value]) -> 
     by_subject: dict[Any, Any] = dict(values)
     return Figure(
         section="Groups",
-        measure=f"{UTILITY}, {named}: train on it, AUROC",
+        measure=f"{UTILITY}, {named}: {_UTILITY_END}",
         features=space,
         comparison="logistic regression, tested on the group's images of val",
         better="high",

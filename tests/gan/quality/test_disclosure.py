@@ -68,6 +68,8 @@ def figure(name: str, value: float | None, low: float | None = None) -> Figure:
 def test_result_in_words_names_what_is_told() -> None:
     unknown, no, yes = figure("age", None), figure("view", 0.02, -0.05), figure("density", 0.2, 0.1)
     assert disclosure_words([unknown]) == ""
-    assert disclosure_words([unknown, no]).startswith("None of 1 attacks tells view of train")
+    said = disclosure_words([unknown, no])
+    assert said.startswith("None of 1 attacks tells view of train patients better")
+    assert "Of age nothing was tried" in said
     assert "1 of 2 attacks" in disclosure_words([no, yes])
     assert "density (Tiny, gain 0.20, 0.10 to 0.30)" in disclosure_words([no, yes])

@@ -9,7 +9,7 @@ from gan.quality import page
 from gan.quality.disclosure import disclosure_figures
 from gan.quality.measures import precision_recall_density_coverage, reached
 from gan.quality.sets import measure_sets
-from gan.quality.subgroups import group_words, subgroup_figures
+from gan.quality.subgroups import group_rows, group_words, subgroup_figures
 from gan.settings.assess import AssessSettings
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.data.description import DatasetInfo
@@ -124,6 +124,20 @@ def test_groups_have_figures_where_they_are_known_and_large_enough(copied: Path)
     assert "age is unknown" in html
 
 
+def test_page_has_a_row_for_each_group_and_for_what_is_unknown(copied: Path) -> None:
+    rows = {row.name: row for row in group_rows(read_assessment(copied).figures)}
+    assert set(rows) == {
+        *("malignant 0", "malignant 1", "view CC", "view MLO", "site large", "site small", "age"),
+        *("breast_density below 3", "breast_density 3 and above"),
+    }
+    assert rows["malignant 1"].utility is None
+    whole = rows["view CC"]
+    ours, theirs, less = whole.recall.synthetic, whole.recall.real, whole.less.synthetic
+    assert less.value == pytest.approx(ours.value - theirs.value)
+    assert whole.utility.synthetic.value is not None
+    assert rows["age"].less is None
+
+
 def test_a_view_that_is_not_drawn_is_missing_and_is_named(real: Path, tmp_path: Path) -> None:
     """Each view stands apart, so that images of one do not reach the other."""
     apart = tmp_path / "apart"
@@ -142,7 +156,10 @@ def test_a_view_that_is_not_drawn_is_missing_and_is_named(real: Path, tmp_path: 
     missing = figure(found, "Sub-group coverage, view CC: recall")
     assert missing.synthetic.value == 0
     assert missing.real.value > 0.5
-    assert "view CC is reached least" in group_words(found)
+    assert "view CC lies farthest below what other patients reach" in group_words(found)
+    less = figure(found, "Sub-group coverage, view CC: recall, less").synthetic
+    assert less.value == pytest.approx(missing.synthetic.value - missing.real.value)
+    assert less.ci_high < 0
     there = figure(found, "Sub-group coverage, view MLO: recall")
     assert there.synthetic.value > 0.5
 
