@@ -33,7 +33,7 @@ from classify.setup.head import HeadSetup, set_up_head
 from classify.setup.network import NetworkSetup, refuse_untrainable, set_up_network
 from classify.setup.patients import chosen_words
 from classify.setup.start import starting_classifier
-from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.dataset import Dataset, Row, labels_of, open_dataset, refuse_one_class
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.people.units import note_unrefused
@@ -284,6 +284,8 @@ def _refuse_unknown_targets(settings: FinetuneSettings, info: DatasetInfo) -> No
             f"head.prior: {info.name} has no target {', '.join(unknown)} (it has "
             f"{', '.join(info.targets)})"
         )
+    if settings.head.start == "centre" and settings.centre is not None:
+        _refuse_unlabelled(open_dataset(settings.centre), info)
     if settings.synthetic is None:
         return
     mixed = open_dataset(settings.synthetic).info
@@ -292,6 +294,18 @@ def _refuse_unknown_targets(settings: FinetuneSettings, info: DatasetInfo) -> No
             f"synthetic: {mixed.name} has labels of {', '.join(mixed.targets)}, and {info.name} of "
             f"{', '.join(info.targets)}; name a set that shares a target"
         )
+
+
+def _refuse_unlabelled(centre: Dataset, info: DatasetInfo) -> None:
+    """Refuse a set to start at that does not know all targets, or knows one class of them alone."""
+    if lacking := sorted({*info.targets} - {*_shared_targets(info.targets, centre.info)}):
+        raise InputError(
+            f"head.start: centre has to learn {', '.join(lacking)} first, and {centre.info.name} "
+            f"has labels of {', '.join(centre.info.targets)}; name a set that has all, or leave "
+            "head.start out"
+        )
+    asked = centre.info.targets if len(centre.info.targets) == 1 else info.targets
+    refuse_one_class(centre.info.name, info.targets, labels_of(centre, centre.rows, asked))
 
 
 def _shared_targets(names: Sequence[str], mixed: DatasetInfo) -> list[str]:
@@ -340,6 +354,8 @@ def _card(
         "started from": _start_words(settings),
         "mixed with": "-" if mixed is None else _mixed_words(dataset.info.targets, mixed),
     }
+    if head.start == "centre" and settings.centre is not None:
+        facts["head began with"] = f"the labels of {open_dataset(settings.centre).info.name}"
     if head.prior is not None:
         shares = (f"{name} {share:g}" for name, share in head.prior.items())
         facts["public shares of positives"] = ", ".join(shares)

@@ -90,7 +90,10 @@ class StageMaker:
             of_study = {**self.ingredients.network, **(common.get("network") or {})}
             values["network"] = {**of_study, **values["network"]}
         settings = {"data": self.ingredients.data, "seed": self.seed, "privacy": privacy}
-        return self._call("finetune", FinetuneSettings, {**settings, **common, **values})
+        merged = {**settings, **common, **values}
+        if "head" in merged and ("centre" not in values or "network" in values):
+            merged["head"] = _without_start_at_centre(merged["head"])
+        return self._call("finetune", FinetuneSettings, merged)
 
     def pretrain(self, data: Path, **values: Any) -> StageCall:
         """The pretrain stage on `data`; a strategy's values win."""
@@ -118,6 +121,11 @@ class StageMaker:
     def whole(self, backbone: FeatureSettings) -> dict[str, Any]:
         """Settings for a network that is trained whole, its features centred by phantoms."""
         return {"backbone": backbone, "centre": self.ingredients.phantoms}
+
+
+def _without_start_at_centre(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a head without a start that only recipes with a `centre` have."""
+    return {key: value for key, value in head.items() if (key, value) != ("start", "centre")}
 
 
 Stages: TypeAlias = "tuple[StageCall, ...]"

@@ -24,9 +24,12 @@ from synthdp.privacy.noisy_sum.lattice import clip_bound, lattice_step, on_latti
 
 #: Patients whose gradients are all made at a time, for memory.
 _MADE_AT_ONCE = 256
-#: Weights of several targets up to which clipped gradients are made: of more, that takes longer
+#: Weights up to which clipped gradients are made where most are clipped: of more, that takes longer
 #: than all else. A public number, so that no patient decides how another is summed.
 _MADE_UP_TO = 1024
+#: Clip norm below which a single target's gradients are not made either: an input of norm 1 begins
+#: with a gradient of half of that, so that nearly everybody is clipped. A public number, too.
+_MADE_FROM_NORM = 0.5
 #: Images whose residuals are computed at a time, so that they stay in the processor's cache.
 _RESIDUALS_AT_ONCE = 4096
 
@@ -96,7 +99,8 @@ class HeadExamples:
         inputs of norm 1 that is nearly everybody.
         """
         n_heads, (n_targets, width) = len(heads), heads[0].shape
-        if n_targets > 1 and n_targets * width > _MADE_UP_TO:
+        clips_most = n_targets > 1 or clip_norm < _MADE_FROM_NORM
+        if clips_most and n_targets * width > _MADE_UP_TO:
             return self._factored_sums(heads, clip_norm)
         bound, step = clip_bound(clip_norm, n_targets * width), lattice_step(clip_norm)
         lengths = self.shares.new_empty(len(self.units), n_heads)
@@ -142,11 +146,11 @@ class HeadExamples:
         return bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
 
     def _factored_sums(self, heads: Sequence[Tensor], clip_norm: float) -> list[Tensor]:
-        """As `private_sums`, of several targets, without a gradient being made.
+        """As `private_sums`, without a gradient being made.
 
-        With several, nearly everybody is clipped where a training begins. What a patient's mean
-        gradient is scaled by follows from its length, and scales the residuals of its images: one
-        product then clips and sums over everybody.
+        Of several targets, or to a small norm, nearly everybody is clipped where a training begins.
+        What a patient's mean gradient is scaled by follows from its length, and scales the
+        residuals of its images: one product then clips and sums over everybody.
         """
         n_targets = len(heads[0])
         step = lattice_step(clip_norm)

@@ -115,6 +115,16 @@ class FinetuneSettings(Settings):
             raise ValueError("set either init (a pretrained run) or backbone, and not both")
         if self.head.start == "pretrained" and self.init is None:
             raise ValueError("head.start is pretrained, so init must name a pretrained run")
+        if self.head.start == "centre" and self.centre is None:
+            raise ValueError(
+                "head.start is centre, so centre must name the phantom or synthetic set whose "
+                "labels the head learns first; or leave head.start out"
+            )
+        if self.head.start == "centre" and self.network is not None:
+            raise ValueError(
+                "head.start: centre is of a head on frozen features, and network trains more; "
+                "leave head.start out"
+            )
         if self.head.start == "pretrained" and self.beside:
             raise ValueError("a pretrained head knows no features beside its own; leave one out")
         if self.init is not None and self.centre is not None and not self.beside:

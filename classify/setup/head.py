@@ -9,6 +9,7 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.prior import positive_weights, start_bias
+from classify.head.train import HeadRecipe, train_head
 from classify.model.classifier import Classifier, features, inputs_of
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
@@ -25,7 +26,12 @@ from synthdp.data.dataset import (
     units_of,
 )
 from synthdp.data.people.cohorts import patient_tags
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.units import Unit
+
+#: How long a head learns the labels of the set `centre` that it starts from (`head.start`): longer,
+#: it tells phantoms apart better and patients worse (configs/classify/CHOICES.md).
+START_STEPS, START_LR_TIMES_STEPS = 200, 400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +106,29 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
         start = examples.shape.start(settings.seed, head.norm)
         _, last = examples.shape.split(start)
         last[:, -1] = start_bias(head.prior, classifier.targets)
+    elif head.start == "centre":
+        start = _learned_start(settings, classifier)
     else:
         start = linear_start(head, classifier)
     return HeadSetup(rows, classifier, examples, public, start, bound)
+
+
+def _learned_start(settings: FinetuneSettings, classifier: Classifier) -> Tensor:
+    """Weights of a linear head that learned the labels of the set `centre`, (T, D + 1).
+
+    They are trained as those of patients are, without clipping and noise: the set's own promise,
+    if it has any, stands in the lineage. Every process and every resumed run finds the same.
+    """
+    assert settings.centre is not None  # FinetuneSettings asks for it
+    head, public = settings.head, open_dataset(settings.centre)
+    known = _head_examples(
+        classifier, public, public.rows, head, settings.privacy.unit, finite=True
+    )
+    recipe = HeadRecipe(
+        START_STEPS, START_LR_TIMES_STEPS / START_STEPS, average_from=0.5, block_steps=START_STEPS
+    )
+    everybody = Mechanism(noise_multiplier=0, steps=recipe.steps, normaliser=known.n_units)
+    return train_head(linear_start(head, classifier), known, recipe, sampling=everybody)
 
 
 def _head_examples(

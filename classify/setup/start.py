@@ -28,7 +28,7 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
         first = new_feature_source(settings.backbone, seed=settings.seed)
         return new_classifier([first, *beside], info.targets)
     classifier = load_classifier(settings.init)
-    if settings.head.start == "zero":  # features alone are taken, whatever they were learned for
+    if settings.head.start != "pretrained":  # features alone, whatever they were learned for
         return new_classifier([*classifier.feature_sources, *beside], info.targets)
     if lacking := [name for name in info.targets if name not in classifier.targets]:
         raise InputError(

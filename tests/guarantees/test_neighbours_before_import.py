@@ -364,6 +364,9 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
     """A run of each private stage and way of training."""
     if stage == "head":
         return finetuned(data, out)
+    if stage == "started head":
+        head = {"start": "centre", "clip_norm": 0.2, "steps": 8}
+        return finetuned(data, out, head=head, centre=public)
     if stage == "sampled head":
         return finetuned(data, out, head={"sampling_rate": 0.5, "steps": 8})
     if stage == "network":
@@ -387,7 +390,7 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
 @pytest.mark.parametrize(
     "stage",
     [
-        *("head", "sampled head", "network", "whole network"),
+        *("head", "started head", "sampled head", "network", "whole network"),
         *("embedding", "selection", "dp_discriminator"),
     ],
 )

@@ -45,6 +45,17 @@ def without(data: HeadExamples, patient: int) -> HeadExamples:
     return replace(data, inputs=data.inputs[kept], targets=data.targets[kept], units=units)
 
 
+def test_one_target_to_a_small_norm_is_summed_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = replace(made_up(), targets=made_up().targets[:, :1])
+    made = on_lattice(data.made_sum(weights()[:1], 0.2), 0.2)
+    monkeypatch.setattr(HeadExamples, "made_sum", lambda *_: pytest.fail("a gradient was made"))
+    whole = private_sum(weights()[:1], data, 0.2)
+    torch.testing.assert_close(whole, made, atol=3e-6 * 0.2 * data.n_units, rtol=0)
+    for patient in range(data.n_units):
+        moved = whole - private_sum(weights()[:1], without(data, patient), 0.2)
+        assert moved.norm() <= 0.2
+
+
 @pytest.mark.parametrize("clip_norm", [0.01, 0.3, 1.0, 100.0])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("loss", ["logistic", "least_squares", "class_means"])
