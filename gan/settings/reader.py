@@ -37,7 +37,7 @@ class ReaderSettings(Settings):
     """Which real images may be shown."""
 
     size_px: int | None = Field(default=None, ge=8, le=1024)
-    """Side at which both kinds are shown; that of the smaller images when not set. Example: 128"""
+    """Side at which both kinds are shown, to be named where sets differ. Example: 128"""
 
     seed: Seed = 0
     """Which images are drawn. Their codes and their order come from the operating system, so that

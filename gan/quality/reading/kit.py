@@ -50,14 +50,15 @@ def make_kit(
         target: that readers rate; None where the synthetic set has one.
         split: of the real images.
         per_kind: how many images of each set.
-        size_px: the side of all; that of the smaller images when None.
+        size_px: the side of all; that of both sets when None.
         seed: which images are drawn; codes and order come from the operating system.
 
     Raises:
-        InputError: when a set has too few images of a class, or one is unreadable.
+        InputError: when a set has too few images of a class, or one is unreadable; when sides
+            differ, and none is named.
     """
     name = _the_target(synthetic, target)
-    side = size_px or min(real.info.size_px, synthetic.info.size_px)
+    side = size_px or _common_side(real, synthetic)
     images: list[KeyImage] = []
     files: list[bytes] = []
     codes = iter(new_codes(2 * per_kind + 1))
@@ -105,6 +106,23 @@ def _the_target(synthetic: Dataset, asked: str | None) -> str:
             "to rate, as in target=" + names[0]
         )
     return asked
+
+
+def _common_side(real: Dataset, synthetic: Dataset) -> int:
+    """The side of both sets.
+
+    Raises:
+        InputError: when it differs: images of one kind alone would be resampled, which may show.
+    """
+    sides = real.info.size_px, synthetic.info.size_px
+    if sides[0] != sides[1]:
+        raise InputError(
+            f"size_px: images of {real.info.name} have a side of {sides[0]} px, those of "
+            f"{synthetic.info.name} {sides[1]} px. Those that are resampled may look smoother, "
+            f"which would tell them apart: import the real ones at {sides[1]} px, or name a side "
+            f"for both, as in size_px={min(sides) // 2}"
+        )
+    return sides[0]
 
 
 def _drawn(
@@ -174,6 +192,8 @@ def _holds(real: Dataset, synthetic: Dataset) -> Iterator[str]:
         yield f"Images of patients, of the data set {info.name}, which was declared public."
     else:
         yield f"Drawings of the data set {info.name}, which holds no patients, stand for real ones."
+    if info.depth is not None:
+        yield "Of each volume the slice in the middle is shown."
     statement = set_statement(synthetic)
     made = f"Images made by a computer, of the data set {synthetic.info.name}"
     if not synthetic.info.lineage.releases:

@@ -294,20 +294,17 @@ def _d_prime(name: str, readers: Sequence[_Answered], images: _Images) -> Reader
     """
     from scipy.stats import norm  # noqa: PLC0415 (as above)
 
-    values, answered = [], 0
+    drawn, answered = [], 0
     for one in readers:
-        rates = []
+        scores = []
         for kind in (1, 0):
-            called = one.called[(images.synthetic == kind) & ~np.isnan(one.called)]
-            answered += len(called)
-            if len(called):
-                rates.append((called.sum() + 0.5) / (len(called) + 1))
-        if len(rates) == 2:
-            values.append(float(norm.ppf(rates[0]) - norm.ppf(rates[1])))
-    if len(values) < len(readers):
-        why = "images of one kind alone"
-        return ReaderFigure(reader=name, measure="d_prime", value=None, n=answered, why=why)
-    return ReaderFigure(reader=name, measure="d_prime", value=float(np.mean(values)), n=answered)
+            chosen = (images.synthetic == kind) & ~np.isnan(one.called)
+            answered += int(chosen.sum())
+            weights = images.by_image[:, chosen]
+            rate = (weights @ one.called[chosen] + 0.5) / (weights.sum(axis=1) + 1)
+            scores.append(norm.ppf(rate) if chosen.any() else np.full(len(rate), np.nan))
+        drawn.append(Redrawn.of(scores[0] - scores[1]))
+    return _redrawn(name, "d_prime", Redrawn.mean(drawn), answered, "images of one kind alone")
 
 
 def _auroc(labels: Array, scores: Sequence[Array], images: _Images) -> tuple[Redrawn, int]:

@@ -35,5 +35,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kit(sets: Path) -> Path:
     return run_reader(
-        ReaderSettings(synthetic=sets / "deep", real=sets / "real", out=sets / "kit", per_kind=4)
+        ReaderSettings(
+            synthetic=sets / "deep", real=sets / "real", out=sets / "kit", per_kind=4, size_px=16
+        )
     )

@@ -148,6 +148,7 @@ def test_bad_input_is_refused_before_anything_is_written(sets: Path, tmp_path: P
             {"per_kind": 400},
             "phantoms: 200 images with malignant 1 .*there are fewer",
         ),
+        ({"synthetic": sets / "deep"}, "size_px: .*16 px, those of deep 32 px.*size_px=8"),
         ({"target": "effusion"}, "target: synthetic has malignant"),
         ({"split": "val"}, "no image has split 'val'"),
         ({"real": sets / "synthetic"}, "is a synthetic set"),

@@ -56,7 +56,9 @@ def test_shares_have_wilsons_interval() -> None:
         assert (one.value, one.n, one.interval) == (0.75, n, "wilson")
         assert (one.ci_low, one.ci_high) == wilson(3 * n // 4, n)
     # 15.5 of 21 and 5.5 of 21, z of which is .637 and -.637
-    assert figure(scores, "d_prime").value == pytest.approx(1.275, abs=1e-3)
+    apart = figure(scores, "d_prime")
+    assert apart.value == pytest.approx(1.275, abs=1e-3)
+    assert 0 < apart.ci_low < apart.value < apart.ci_high
     # three of four are certain and right, the rest guesses: all pairs but those of two guesses
     assert figure(scores, "origin_auroc").value == pytest.approx(15 / 16)
     assert figure(scores, "accuracy_with_target").n == 20
