@@ -26,7 +26,7 @@ from gan.quality.memorisation import (
     nearest_table,
 )
 from gan.quality.page import assessment_page
-from gan.quality.radiomics.figures import radiomics_figures
+from gan.quality.radiomics.figures import radiomics_figures, texture_words
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
 from gan.quality.subgroups import group_words, subgroup_figures
 from gan.settings.assess import AssessSettings, FeatureSpace
@@ -176,7 +176,7 @@ def _space_facts(sets: Sets, space: FeatureSpace) -> FeatureFacts:
 
 
 def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
-    """Distance, labels, groups, copies, membership, disclosure and spectrum, a sentence each.
+    """Distance, labels, groups, copies, membership, disclosure, texture, spectrum: a sentence each.
 
     Of several feature spaces the first speaks.
     """
@@ -188,6 +188,7 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
         _copy_words(figures),
         _membership_words(figures),
         disclosure_words(figures),
+        texture_words(figures),
         _spectrum_words(sets),
     )
     return tuple(sentence for sentence in sentences if sentence)

@@ -28,6 +28,8 @@ FRD, FRD_WITHIN = "FRD", "FRD within train's range"
 ODD = "Odd textures, share of images"
 #: Larger images are made smaller first: time grows with the area.
 MOST_SIDE_PX = 256
+#: So much larger a share of odd images than of patients' is told of in words.
+_WORTH_A_WORD = 0.01
 #: A feature that varies less among real images, beside its mean, is constant but for rounding.
 LEAST_VARIATION = 1e-6
 #: What differs from image to image by less, in features of grey levels of about 100, is rounding.
@@ -72,6 +74,20 @@ def radiomics_figures(sets: Sets, most: int) -> Iterator[Figure]:
                 digits=3 if name == ODD else 2,
                 main=comparison == "halves" and columns is plain,
             )  # fmt: skip
+
+
+def texture_words(figures: Sequence[Figure]) -> str:
+    """Of images unlike any real one, where there are clearly more than among other patients'."""
+    for figure in figures:
+        ours, theirs = (each.value if each else None for each in (figure.synthetic, figure.real))
+        if figure.measure != ODD or ours is None or theirs is None:
+            continue
+        if ours > theirs + _WORTH_A_WORD:
+            return (
+                f"{100 * ours:.1f} % of its images have a texture far from that of any train image "
+                f"({100 * theirs:.1f} % of other patients' do): look for empty or broken ones."
+            )
+    return ""
 
 
 def _columns(columns: Array, measured: MeasuredSet) -> Array:

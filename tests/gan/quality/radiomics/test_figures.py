@@ -6,7 +6,12 @@ import pytest
 
 from gan.quality.measures import frechet_distance
 from gan.quality.radiomics import figures
-from gan.quality.radiomics.figures import odd_textures, radiomics_distance, radiomics_figures
+from gan.quality.radiomics.figures import (
+    odd_textures,
+    radiomics_distance,
+    radiomics_figures,
+    texture_words,
+)
 from gan.quality.sets import measure_sets
 from gan.settings.assess import AssessSettings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -16,7 +21,7 @@ from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.assessment import Figure
+from synthdp.evaluation.assessment import Figure, Value
 
 TINY = {"label": "Tiny", "name": "test_vit", "weights": None, "size_px": 32}
 
@@ -126,6 +131,20 @@ def test_frd_says_what_real_halves_give_and_how_many_images(house: Path) -> None
     assert plain.synthetic.value is not None
     assert within.synthetic.value <= plain.synthetic.value
     assert found["FRD", "as many as val, against train"].real is not None
+
+
+def test_odd_images_are_told_of_in_words_where_they_are_more_than_among_patients() -> None:
+    def of(share: float, real: float | None) -> Figure:
+        values = [Value(value=each, n=(9, 9), split="all") for each in (share, real)]
+        return Figure(
+            section="Coverage", measure=ODD, features="radiomics, 385", comparison="halves",
+            better="low", synthetic=values[0], real=values[1],
+        )  # fmt: skip
+
+    words = texture_words([of(0.5, None), of(0.036, 0.007)])
+    assert words.startswith("3.6 % of its images have a texture far from that of any train image")
+    assert "(0.7 % of other patients' do)" in words
+    assert texture_words([of(0.012, 0.007)]) == texture_words([]) == ""
 
 
 def test_noise_is_farther_than_fresh_phantoms(house: Path, tmp_path: Path) -> None:
