@@ -165,7 +165,7 @@ def select(
     )  # fmt: skip
     places, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
-        weights = tilted_weights(own, targets.means[value], targets.ridge)
+        weights = tilted_weights(own, targets.means[value], targets.ridge, most=1 / images)
         drawn = drawn_candidates(weights, images, np.random.default_rng((seed, value)))
         places.append(np.flatnonzero(labels == value)[drawn])
         effective.append(effective_size(weights))

@@ -2,7 +2,8 @@
 
 Among all weights with a given mean vector those of maximum entropy are w_i ~ exp(theta' v_i)
 (Jaynes, Phys. Rev. 106:620, 1957): they leave of the pool's variety what the release does not speak
-against. Theta is the minimum of a convex function of D numbers. The release is noisy, and how noisy
+against. None may be larger than one image of what is kept, so that each is kept once at most. Theta
+is the minimum of a convex function of D numbers. The release is noisy, and how noisy
 is public: so the mean that is asked for is the Wiener estimate of the true one, in the directions
 in which the pool varies, and what is left of its noise is a ridge on theta. Post-processing: no
 patient is read.
@@ -20,7 +21,7 @@ Array = NDArray[np.float64]
 
 #: Least share of half the difference of the pool's classes that the patients' have.
 _LEAST_KNOWN = 0.125
-_MAX_STEPS = 200
+_MAX_STEPS = 300
 _CAP_ROUNDS = 100
 #: What weighs nothing weighs so much, for when all that weighs something is taken.
 _NOTHING = 1e-12
@@ -105,38 +106,40 @@ def _wiener(vector: Array, variance: float, pool: PoolMoments) -> tuple[Array, f
     return pool.directions @ (gain * (pool.directions.T @ vector)), kappa, float(z)
 
 
-def tilted_weights(vectors: Array, target: Array, ridge: float) -> Array:
-    """Weights (N,), positive and of sum 1, under which the mean of vectors (N, D) is the target.
+def tilted_weights(vectors: Array, target: Array, ridge: float, *, most: float) -> Array:
+    """Weights (N,) of sum 1, none above `most`, under which the mean of vectors (N, D) is a target.
 
-    They minimise KL(w | equal) + |mean - target|^2 / (2 ridge). The dual, which is minimised by
-    L-BFGS, is log mean exp(theta' (v - target)) + ridge / 2 |theta|^2; its gradient is what the
-    mean is off.
+    They minimise KL(w | equal) + |mean - target|^2 / (2 ridge) under both bounds. The dual, which
+    is minimised by L-BFGS, is a sum over candidates of a smooth convex function of a = theta' (v -
+    target) + lambda: its slope is the weight, exp(a - 1) / N up to `most`. Its gradient is what
+    mean and sum are off.
 
     Args:
         vectors: of the candidates of a class.
         target: (D,).
         ridge: positive; the larger, the nearer weights stay to equal ones.
+        most: the largest weight, at least 1 / N.
 
     Raises:
         RunError: when no finite theta is found.
     """
+    count = len(vectors)
     if not np.isfinite(ridge):
-        return np.full(len(vectors), 1 / len(vectors))
-    centred = vectors - target
+        return np.full(count, 1 / count)
+    centred, log_most = vectors - target, float(np.log(most * count))
 
-    def dual(theta: Array) -> tuple[float, Array]:
-        exponents = centred @ theta
-        largest = exponents.max()
-        powers = np.exp(exponents - largest)
-        total = powers.sum()
-        value = largest + np.log(total / len(powers)) + ridge / 2 * theta @ theta
-        return float(value), powers @ centred / total + ridge * theta
+    def dual(point: Array) -> tuple[float, Array]:
+        theta, level = point[:-1], point[-1]
+        above = centred @ theta + level - 1 - log_most  # positive where the bound holds a weight
+        weights = most * np.exp(above.clip(max=0))
+        value = (weights + most * above.clip(min=0)).sum() - level + ridge / 2 * theta @ theta
+        return float(value), np.append(weights @ centred + ridge * theta, weights.sum() - 1)
 
-    start = np.zeros(vectors.shape[1])
+    start = np.append(np.zeros(vectors.shape[1]), 1.0)  # equal weights
     found = minimize(dual, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
-    exponents = centred @ found.x
-    weights: Array = np.exp(exponents - exponents.max())
-    if not np.isfinite(weights).all():
+    above = centred @ found.x[:-1] + found.x[-1] - 1 - log_most
+    weights = np.exp(above.clip(max=0))
+    if not np.isfinite(weights).all() or not weights.any():
         raise RunError("selection: the weights are not finite; the pool's vectors are damaged")
     normalised: Array = weights / weights.sum()
     return normalised

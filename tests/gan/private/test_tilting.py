@@ -18,7 +18,7 @@ def pool_of(count: int, size: int = 4, seed: int = 0) -> np.ndarray:
 def test_weights_bring_the_mean_to_the_target_and_stay_positive() -> None:
     vectors = pool_of(2000)
     target = np.array([0.5, -0.2, 0.1, 0.0])
-    weights = tilted_weights(vectors, target, 1e-6)
+    weights = tilted_weights(vectors, target, 1e-6, most=1.0)
     assert weights.sum() == pytest.approx(1)
     assert weights.min() > 0
     assert weights @ vectors == pytest.approx(target, abs=1e-3)
@@ -26,7 +26,7 @@ def test_weights_bring_the_mean_to_the_target_and_stay_positive() -> None:
 
 def test_of_all_weights_with_that_mean_they_have_the_most_entropy() -> None:
     vectors = pool_of(60, 2)
-    weights = tilted_weights(vectors, np.array([0.3, 0.1]), 1e-9)
+    weights = tilted_weights(vectors, np.array([0.3, 0.1]), 1e-9, most=1.0)
     # any move that keeps sum and mean loses entropy
     constraints = np.column_stack([np.ones(60), vectors])
     rng = np.random.default_rng(1)
@@ -39,12 +39,25 @@ def test_of_all_weights_with_that_mean_they_have_the_most_entropy() -> None:
         assert abs(slope) < 1e-4
 
 
+def test_with_a_bound_the_mean_is_still_the_target() -> None:
+    vectors, target = pool_of(400), np.array([0.8, -0.2, 0.1, 0.0])
+    free = tilted_weights(vectors, target, 1e-6, most=1.0)
+    assert free.max() > 1 / 100
+    bounded = tilted_weights(vectors, target, 1e-6, most=1 / 100)
+    assert bounded.max() <= 1 / 100 + 1e-6
+    assert bounded @ vectors == pytest.approx(target, abs=2e-3)
+    assert np.isclose(bounded, 1 / 100, rtol=1e-3).sum() > 3  # at the bound, the others below
+
+
 def test_a_ridge_keeps_weights_nearer_to_equal_ones() -> None:
     vectors, target = pool_of(500), np.array([1.0, 0.5, 0.0, 0.0])
-    sizes = [effective_size(tilted_weights(vectors, target, ridge)) for ridge in (1e-4, 0.3, 1e6)]
+    sizes = [
+        effective_size(tilted_weights(vectors, target, ridge, most=1.0))
+        for ridge in (1e-4, 0.3, 1e6)
+    ]
     assert sizes == sorted(sizes)
     assert sizes[-1] == pytest.approx(500, rel=1e-3)
-    equal = tilted_weights(vectors, target, np.inf)
+    equal = tilted_weights(vectors, target, np.inf, most=1.0)
     assert equal == pytest.approx(np.full(500, 1 / 500))
 
 
