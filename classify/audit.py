@@ -95,7 +95,7 @@ def head_subject(run: Path, settings: FinetuneSettings) -> HeadSubject:
     setup = set_up_head(settings, plan.dataset)
     return HeadSubject(
         examples=setup.examples,
-        recipe=head_recipe(settings.head, plan.stage_epsilon),
+        recipe=head_recipe(settings.head, plan.stage_epsilon, plan.n_units),
         mechanism=plan.mechanism,
         start=setup.start,
         delta=settings.privacy.delta,

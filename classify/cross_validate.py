@@ -119,7 +119,7 @@ def _trained(
 ) -> Tensor:
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
     mechanism = plan.mechanism
-    recipe = head_recipe(settings.head, plan.stage_epsilon)
+    recipe = head_recipe(settings.head, plan.stage_epsilon, plan.n_units)
     if mechanism is None:
         some, rate = replace(setup, examples=examples), settings.head.sampling_rate
         return train_plain_head(some, recipe, sampling_rate=rate, seed=seed)

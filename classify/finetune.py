@@ -96,7 +96,7 @@ def _train_head(
     setup = set_up_head(settings, plan.dataset)
     if plan.mechanism is None:
         plan.record(Ledger(run.ledger_path))
-        recipe = head_recipe(settings.head, plan.stage_epsilon)
+        recipe = head_recipe(settings.head, plan.stage_epsilon, plan.n_units)
         rate, seed = settings.head.sampling_rate, settings.seed
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
@@ -127,7 +127,7 @@ def private_head(
     )
     return PrivateHead(
         setup.start,
-        head_recipe(settings.head, plan.stage_epsilon),
+        head_recipe(settings.head, plan.stage_epsilon, plan.n_units),
         ledger,
         open_noise_source(settings.privacy),
         run.checkpoints,

@@ -261,6 +261,20 @@ def real_and_phantoms(make: StageMaker) -> Stages:
     return (make.finetune(synthetic=phantoms, **make.frozen(beside=True)),)
 
 
+def phantoms_start(make: StageMaker) -> Stages:
+    """As `real_only`, the head beginning with what tells phantoms' classes apart."""
+    return (make.finetune(**make.frozen(beside=True), head={"start": "centre"}),)
+
+
+def private_synthetic_start(make: StageMaker) -> Stages:
+    """As `phantoms_start`, with the images of a private generator in place of phantoms."""
+    synthetic = make.ingredient("private_synthetic")
+    if _has_spent(synthetic, make):
+        return ()
+    frozen = {**make.frozen(beside=True), "centre": synthetic}
+    return (make.finetune(**frozen, head={"start": "centre"}),)
+
+
 #: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
 #: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image. Features are
 #: as long as DINOv2's mean token of a phantom is in the mean, since the paper's are not normalised
@@ -342,6 +356,8 @@ STRATEGIES: dict[str, Strategy] = {
     "real_and_synthetic": Strategy(real_and_synthetic),
     "real_and_private_synthetic": Strategy(real_and_private_synthetic),
     "real_and_phantoms": Strategy(real_and_phantoms),
+    "phantoms_start": Strategy(phantoms_start),
+    "private_synthetic_start": Strategy(private_synthetic_start),
     "paper": Strategy(paper),
     "paper_real_and_synthetic": Strategy(paper_real_and_synthetic),
     "paper_synthetic_only": Strategy(paper_synthetic_only, crosses_grid=False),

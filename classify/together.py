@@ -140,7 +140,7 @@ def _train_plain(runs: _RunsTogether, setup: HeadSetup) -> None:
     for one in runs.still_open():
         with runs.alone(one):
             one.plan.record(Ledger(one.run.ledger_path))
-            recipe = head_recipe(one.settings.head, one.plan.stage_epsilon)
+            recipe = head_recipe(one.settings.head, one.plan.stage_epsilon, one.plan.n_units)
             if recipe not in known:
                 seed = one.settings.seed
                 known[recipe] = train_plain_head(setup, recipe, sampling_rate=1.0, seed=seed)

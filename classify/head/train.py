@@ -60,11 +60,22 @@ def lr_times_steps(epsilon: float, rule: float | Mapping[float, float] | None = 
     return number_at(epsilon, rule or LR_TIMES_STEPS)
 
 
-def head_recipe(head: HeadSettings, stage_epsilon: float) -> HeadRecipe:
-    """How a head is trained at the epsilon of its stage alone; inf for none."""
+def head_recipe(
+    head: HeadSettings, stage_epsilon: float, n_units: float | None = None
+) -> HeadRecipe:
+    """How a head is trained.
+
+    Args:
+        head: its settings.
+        stage_epsilon: of its stage alone; inf for none.
+        n_units: how many patients there are, by declaration; None where nothing is promised.
+    """
+    as_noisy = stage_epsilon
+    if head.lr_population is not None and n_units is not None:
+        as_noisy *= n_units / head.lr_population
     return HeadRecipe(
         steps=head.steps,
-        lr=lr_times_steps(stage_epsilon, head.lr_times_steps) / head.steps,
+        lr=lr_times_steps(as_noisy, head.lr_times_steps) / head.steps,
         average_from=head.average_from,
         block_steps=head.block_steps,
         optimizer=head.optimizer,

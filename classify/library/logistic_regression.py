@@ -184,7 +184,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
             declared=(_OF_ROWS if groups is None else _OF_GROUPS, _ROWS_ALONE),
             note=_ROWS_COUNTED if groups is None else "",
         )
-        recipe = head_recipe(head, plan.stage_epsilon)
+        recipe = head_recipe(head, plan.stage_epsilon, plan.n_units)
         counts = {
             "images_without_label": int(torch.isnan(targets).all(dim=1).sum()),
             "units_beyond_population": max(0, n_units - self.population),

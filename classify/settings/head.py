@@ -89,6 +89,13 @@ class HeadSettings(Settings):
     Example: {none: 300, 6: 60, 1: 15}
     """
 
+    lr_population: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=1)
+    """How many patients the epsilons of `lr_times_steps` are of. With another `population` the rate
+    is read at epsilon times that over this one, since noise on a mean over patients goes about with
+    epsilon times their number; at the stage's epsilon itself when not set.
+    Example: 600
+    """
+
     clip_norm: ClipNorm = 1.0
     """Norm to which each patient's gradient is clipped."""
 

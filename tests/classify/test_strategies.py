@@ -82,6 +82,8 @@ PROMISED = {
     "real_and_synthetic": math.inf,
     "real_and_private_synthetic": 6.0,
     "real_and_phantoms": 6.0,
+    "phantoms_start": 6.0,
+    "private_synthetic_start": 6.0,
     "private_pretrain_keep_head": 6.0,
     "phantoms_keep_head": 6.0,
     "whole_only": 6.0,
@@ -155,6 +157,7 @@ def test_a_generator_that_spent_the_target_leaves_no_cell(
         "private_pretrain_then_finetune",
         "private_pretrain_keep_head",
         "real_and_private_synthetic",
+        "private_synthetic_start",
     ):
         assert calls(name, ingredients, tmp_path, epsilon=2.0) == ()
         assert len(calls(name, ingredients, tmp_path, epsilon=None)) >= 1

@@ -73,6 +73,13 @@ class PrivacyPlan:
         return math.inf if self.mechanism is None else self.mechanism.loss().epsilon(self.delta)
 
     @property
+    def n_units(self) -> float | None:
+        """How many units sums are divided by in a full step; None without a mechanism."""
+        if self.mechanism is None:
+            return None
+        return self.mechanism.normaliser / self.mechanism.sampling_rate
+
+    @property
     def statement(self) -> Statement:
         """The promise when the release spends its full budget."""
         return self.statement_after(self.release)

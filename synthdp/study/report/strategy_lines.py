@@ -48,6 +48,9 @@ WHAT_IT_DOES = {
     "real_and_private_synthetic": "trained on the patients' images and those of a generator with a "
     "guarantee together",
     "real_and_phantoms": "trained on the patients' images and on phantoms together",
+    "phantoms_start": "as real only, beginning with a classifier that learned phantoms",
+    "private_synthetic_start": "as real only, beginning with a classifier that learned synthetic "
+    "images of a generator with a guarantee",
     "paper": "the published recipe, on the patients' images",
     "paper_real_and_synthetic": "the published recipe, on the patients' and synthetic images",
     "paper_synthetic_only": "the published recipe, on synthetic images alone",

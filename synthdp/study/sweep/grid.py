@@ -192,7 +192,7 @@ def parent_of(call: StageCall) -> str | None:
     study makes that itself, or of the model that it scores."""
     parent: Path | None = call.setting("init") or call.setting("run")
     if parent is None:
-        sets = (call.setting(key) for key in ("data", "synthetic"))
+        sets = (call.setting(key) for key in ("data", "synthetic", "centre"))
         own = (path for path in sets if path is not None and path.parent == call.out.parent)
         parent = next(own, None)
     return parent.name if parent is not None else None

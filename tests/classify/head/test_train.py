@@ -1,4 +1,5 @@
 import hashlib
+import math
 import os
 import signal
 from dataclasses import replace
@@ -17,10 +18,12 @@ from classify.head.examples import (
 from classify.head.train import (
     HeadRecipe,
     PrivateHead,
+    head_recipe,
     train_head,
     train_private_head,
     train_private_heads,
 )
+from classify.settings.head import HeadSettings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer
@@ -316,3 +319,18 @@ def test_samples_of_patients_are_each_heads_own(tmp_path: Path) -> None:
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])
     assert not torch.equal(found[0], found[1])
+
+
+def test_the_rate_is_read_at_the_epsilon_that_is_as_noisy_with_so_many_patients() -> None:
+    rates = {1: 100.0, 6: 600.0, math.inf: 3200.0}
+    head = HeadSettings(steps=10, lr_times_steps=rates)
+    of_600 = head.model_copy(update={"lr_population": 600})
+    rate = {
+        (one.lr_population, epsilon, n): head_recipe(one, epsilon, n).lr
+        for one in (head, of_600)
+        for epsilon, n in ((6, 600), (6, 100), (1, 600), (1, 3600), (math.inf, None))
+    }
+    assert rate[600, 6, 600] == rate[None, 6, 600] == rate[None, 6, 100]
+    assert rate[600, 6, 100] == pytest.approx(rate[None, 1, 600])
+    assert rate[600, 1, 3600] == pytest.approx(rate[None, 6, 600])
+    assert rate[600, math.inf, None] == rate[None, math.inf, None] == 320
