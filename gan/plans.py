@@ -27,7 +27,7 @@ from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_small_population, units_of
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
-from synthdp.data.people.folds import rows_outside_fold
+from synthdp.data.people.folds import left_out_words, rows_outside_fold
 from synthdp.data.people.units import (
     bounded_rows,
     refuse_fewer_than_imported,
@@ -142,6 +142,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         clip_norm=clip_norm,
         unprotected_note=UNPROTECTED_NOTE,
         charge_public_rows=True,
+        note=", ".join(left_out_words(settings.leave_out, settings.share)),
     )
     return GanPlan(privacy, rows, units, conditions, targets)
 

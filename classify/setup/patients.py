@@ -5,7 +5,7 @@ from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_rows
-from synthdp.data.people.folds import rows_outside_fold
+from synthdp.data.people.folds import left_out_words, rows_outside_fold
 from synthdp.data.people.units import bounded_rows
 from synthdp.privacy.settings import PrivacySettings
 
@@ -61,11 +61,5 @@ def chosen_words(settings: FinetuneSettings, *, where: str) -> str:
         settings: of the run.
         where: what to say of a choice by columns, with `{}` for that choice.
     """
-    words = []
-    if settings.where is not None:
-        words.append(where.format(where_words(settings.where)))
-    if settings.leave_out is not None:
-        words.append(f"without fold {settings.leave_out}")
-    if settings.share is not None:
-        words.append(f"a share of {settings.share:g} of the patients")
-    return ", ".join(words)
+    chosen = [] if settings.where is None else [where.format(where_words(settings.where))]
+    return ", ".join([*chosen, *left_out_words(settings.leave_out, settings.share)])

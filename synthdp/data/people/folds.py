@@ -73,3 +73,9 @@ def rows_outside_fold(
             "leave_out, share: no patient of the split is left; name more folds, or a larger share"
         )
     return left
+
+
+def left_out_words(fold: Part | None, share: float | None) -> list[str]:
+    """Who is left out by a fold and a share, in words, a phrase each."""
+    words = [] if fold is None else [f"without fold {fold}"]
+    return words if share is None else [*words, f"a share of {share:g} of the patients"]

@@ -103,7 +103,9 @@ def test_the_study_keeps_its_epsilon_end_to_end_and_says_so_before(
         assert row.epsilon_stage is not None
         assert (row.epsilon_stage < 5) == (arm != "real_only")
         stated = read_statement(settings.out / "runs" / row.run)
-        assert len(stated.lineage.releases) == (1 if arm == "real_only" else 2)
+        releases = stated.lineage.releases
+        assert len(releases) == (1 if arm == "real_only" else 2)
+        assert {release.note for release in releases} == {"without fold 1/2"}
     assert math.isfinite(planned)
     assert read_statement(settings.out).epsilon == pytest.approx(planned, rel=1e-6)
     run_study(settings)  # finished: nothing is made again
