@@ -297,15 +297,17 @@ def _refuse_unknown_targets(settings: FinetuneSettings, info: DatasetInfo) -> No
 
 
 def _refuse_unlabelled(centre: Dataset, info: DatasetInfo) -> None:
-    """Refuse a set to start at that does not know all targets, or knows one class of them alone."""
-    if lacking := sorted({*info.targets} - {*_shared_targets(info.targets, centre.info)}):
+    """Refuse a set to start at that does not know all targets, or knows one class of them alone.
+
+    Names have to be equal, even of one target: drawn masses teach nothing of pneumonia.
+    """
+    if lacking := [name for name in info.targets if name not in centre.info.targets]:
         raise InputError(
             f"head.start: centre has to learn {', '.join(lacking)} first, and {centre.info.name} "
-            f"has labels of {', '.join(centre.info.targets)}; name a set that has all, or leave "
-            "head.start out"
+            f"has labels of {', '.join(centre.info.targets)}; name a set that has all, or set "
+            "head.start=zero"
         )
-    asked = centre.info.targets if len(centre.info.targets) == 1 else info.targets
-    refuse_one_class(centre.info.name, info.targets, labels_of(centre, centre.rows, asked))
+    refuse_one_class(centre.info.name, info.targets, labels_of(centre, centre.rows, info.targets))
 
 
 def _shared_targets(names: Sequence[str], mixed: DatasetInfo) -> list[str]:

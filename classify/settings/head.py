@@ -123,8 +123,9 @@ class HeadSettings(Settings):
 
     start: Literal["zero", "pretrained", "centre"] = "zero"
     """`pretrained` begins with the head of `init`; `centre` with one that learned the labels of the
-    set `centre`, without noise: of phantoms it costs nothing, and noise then has less to undo. In a
-    study it is of recipes that centre frozen features by phantoms; others begin at zero.
+    set `centre`, without noise: of phantoms it costs nothing, and noise then has less to undo. They
+    are matched by name. In a study it is of recipes that centre frozen features by phantoms; others
+    begin at zero.
     """
 
     block_steps: int = Field(default=100, ge=1)

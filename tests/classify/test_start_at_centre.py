@@ -130,6 +130,9 @@ def test_several_targets_begin_with_their_own_labels_by_name(tmp_path: Path) -> 
     one = clinic_set(tmp_path / "one", "phantom")
     with pytest.raises(InputError, match=r"centre has to learn bright, dark, rare first, and one "):
         planned_finetune(settings(clinic, one))
+    named = clinic_set(tmp_path / "named", "phantom", targets=("pneumonia",))
+    with pytest.raises(InputError, match=r"learn malignant first, .* labels of pneumonia; .*zero$"):
+        planned_finetune(settings(clinic_set(tmp_path / "masses"), named))
 
 
 def test_what_does_not_fit_is_refused(clinic: Path, phantoms: Path, tmp_path: Path) -> None:
