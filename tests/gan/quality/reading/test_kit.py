@@ -18,7 +18,9 @@ from gan.reader import run_reader
 from gan.settings.reader import ReaderSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 
 
@@ -132,6 +134,26 @@ def test_patients_are_shown_by_the_users_word_alone(sets: Path, tmp_path: Path) 
     assert (made / "private" / "key.json").stat().st_mode & 0o077 == 0
     phantoms = run_reader(settings_of(sets, tmp_path / "free"))
     assert "holds no patients" in (phantoms / "reader.html").read_text(encoding="utf-8")
+
+
+def test_of_several_targets_readers_rate_the_one_that_is_named(tmp_path: Path) -> None:
+    for name, kind in (("chest", "phantom"), ("made", "synthetic")):
+        about = DatasetInfo(name=name, kind=kind, size_px=8, targets=("mass", "effusion"))
+        with create_dataset(tmp_path / name, about) as writer:
+            for number in range(8):
+                pixels = np.full((8, 8), number, np.uint8)
+                targets = [1.0, float(number % 4 == 0)]
+                writer.add(pixels, patient_id=f"p-{number}", split="train", targets=targets)
+    about = {"real": tmp_path / "chest", "synthetic": tmp_path / "made", "per_kind": 4}
+    with pytest.raises(InputError, match="target: made has mass, effusion; name the one"):
+        run_reader(ReaderSettings(out=tmp_path / "kit", **about))
+    made = run_reader(ReaderSettings(out=tmp_path / "kit", target="effusion", **about))
+    labels = [(one.label, one.image) for one in read_key(made).images if one.kind == "real"]
+    assert sorted(label for label, _ in labels) == [0, 0, 1, 1]
+    text = (made / "reader.html").read_text(encoding="utf-8")
+    assert "Does it show effusion?" in text
+    assert "Surely no effusion" in text
+    assert "BI-RADS" not in text
 
 
 def test_a_finished_kit_returns_at_once_with_its_codes(sets: Path, tmp_path: Path) -> None:
