@@ -205,6 +205,20 @@ def test_an_assessment_of_an_older_version_stands(out: Path, house: Path) -> Non
         config.write_text(written)
 
 
+def test_an_assessment_that_knew_no_groups_is_still_the_same_one(out: Path, house: Path) -> None:
+    config = out / "config.yaml"
+    written = config.read_text()
+    assert "attributes: null\n" in written
+    config.write_text(written.replace("attributes: null\n", ""))
+    settings = settings_of(house / "planted", house / "real", out, baseline=house / "fresh")
+    assert run_assess(settings) == out
+    config.write_text(written)
+    figures = json.loads((out / "quality.json").read_text())
+    kept = [one for one in figures["figures"] if one["section"] not in ("Groups", "Disclosure")]
+    old = Assessment.model_validate_json(json.dumps({**figures, "figures": kept}))
+    assert len(old.figures) == len(kept)
+
+
 def test_the_same_command_gives_the_same_figures(out: Path, house: Path, tmp_path: Path) -> None:
     again = run_assess(
         settings_of(house / "planted", house / "real", tmp_path / "again", baseline=house / "fresh")
