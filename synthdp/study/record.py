@@ -23,7 +23,7 @@ from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.compare.settings import ComparePlan, CompareSettings
+from synthdp.study.compared import ComparePlan, CompareSettings
 from synthdp.study.sets import seen_from
 from synthdp.study.settings import UNTITLED, StudySettings
 

@@ -15,7 +15,7 @@ from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.stages import STAGES, crosses_grid, strategy_names
-from synthdp.study.compare.settings import CompareSettings, unknown_reference
+from synthdp.study.compared import CompareSettings, unknown_reference
 from synthdp.study.private_generator import PrivateGeneratorSettings
 from synthdp.study.sets import (
     CrossValidation,

@@ -41,13 +41,13 @@ from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored
 from synthdp.study.compare.results import CellKey, ResultRow, read_rows, six_digits, table_csv
-from synthdp.study.compare.settings import ComparePlan, unknown_reference
 from synthdp.study.compare.thresholds import (
     THRESHOLDS_OF_ONE_TARGET,
     ThresholdRow,
     threshold_rows,
     thresholds_csv,
 )
+from synthdp.study.compared import ComparePlan, unknown_reference
 
 COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
 

@@ -21,7 +21,7 @@ from synthdp.privacy.settings import EpsilonTarget
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, read_scored
 from synthdp.study.compare.results import ResultRow, six_digits, table_csv
-from synthdp.study.compare.settings import ComparePlan
+from synthdp.study.compared import ComparePlan
 
 
 class ThresholdRow(Settings):

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 from synthdp.config.settings import Settings
 from synthdp.config.typed_values import InWords
 from synthdp.evaluation.settings import Fairness
-from synthdp.study.compare.settings import ComparePlan
+from synthdp.study.compared import ComparePlan
 from synthdp.study.report.figures.sizes import FigureFormat, FigureSettings
 
 TableFormat = Literal["csv", "markdown", "latex"]

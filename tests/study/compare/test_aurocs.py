@@ -24,8 +24,8 @@ from synthdp.study.compare.aurocs import (
     write_comparisons,
 )
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.compare.settings import ComparePlan, FixedOn
 from synthdp.study.compare.thresholds import share_columns, threshold_rows
+from synthdp.study.compared import ComparePlan, FixedOn
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
