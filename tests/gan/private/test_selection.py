@@ -150,6 +150,17 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
         plan_generate(settings.model_copy(update={"truncation": 0.5}))
 
 
+def test_without_a_promise_it_is_the_same_recipe_without_noise(
+    selecting: Select, discs_as_real: Path, tmp_path: Path
+) -> None:
+    settings = selecting(discs_as_real, tmp_path / "run", privacy={"epsilon": None})
+    assert plan_train_gan(settings).epsilon == math.inf
+    kept = run_train_gan(settings)
+    sums = load_weights(kept / "private" / SUMS_FILE)["sums"]
+    shares = sums[:, 0] / 0.25  # of twelve patients, half of either class
+    assert shares.tolist() == pytest.approx([0.5, 0.5])
+
+
 def test_the_audit_finds_the_noise_of_its_release_as_declared(
     run: Path, selecting: Select, discs_as_real: Path
 ) -> None:
