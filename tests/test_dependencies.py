@@ -17,7 +17,9 @@ FLOORS = [
         (f"synthdp.study.{room}",)
         for room in ("stage", "plan", "report", "record", "compare", "sweep")
     ],
-    ("synthdp.study.settings", "synthdp.study.sets"),
+    tuple(
+        f"synthdp.study.{file}" for file in ("settings", "sets", "compared", "private_generator")
+    ),
     ("synthdp.stages",),
     ("gan", "classify"),
     (
