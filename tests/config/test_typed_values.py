@@ -74,7 +74,9 @@ def test_every_seed_has_the_one_type_and_says_its_range(stage: str) -> None:
     cls = STAGE_CLASSES[stage]
     keys = [key for key, _ in fields_of(cls) if key.endswith(("seed", "seeds"))]
     # a study's settings of its stages are checked as these stages' own
-    for key in (key for key in keys if not key.startswith(("pretrain.", "finetune."))):
+    made = ("private_generator.train.", "private_generator.generate.")
+    of_stages = ("pretrain.", "finetune.", *made)
+    for key in (key for key in keys if not key.startswith(of_stages)):
         for seed in (-1, 2**63, 2**64, 10**98, -(10**98)):
             assert "a seed is a whole number from 0 to 9223372036854775807" in _told(cls, key, seed)
         for seed in (0, 2**63 - 1):
