@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -189,7 +189,9 @@ class StudyRecord:
     """A study's folder, read once.
 
     `statements` and `statuses` go by the run's folder name; `missing` says of a finished run why
-    its statement could not be read.
+    its statement could not be read. `unnamed` are the statements of the other runs that stand,
+    which no finished row names: those of other folds, generators, and what is left of cells that
+    failed or were interrupted. They spent what they spent.
     """
 
     facts: StudyFacts
@@ -197,6 +199,7 @@ class StudyRecord:
     missing: Mapping[str, str]
     statuses: Mapping[str, RunStatus]
     settings: str
+    unnamed: Mapping[str, Statement] = field(default_factory=dict)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -255,7 +258,29 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         except InputError as error:
             missing[run] = without_paths(str(error))
     _refuse_overstated(rows, statements)
-    return StudyRecord(facts, statements, missing, _statuses(study), _shown_settings(study))
+    standing = standing_statements(study)
+    return StudyRecord(
+        facts,
+        statements,
+        missing,
+        _statuses(study),
+        _shown_settings(study),
+        unnamed={run: one for run, one in standing.items() if run not in statements},
+    )
+
+
+def standing_statements(study: Path) -> dict[str, Statement]:
+    """The statements of all runs that stand in a study and count a release, by folder.
+
+    A run that no row names, or none any more, is among them: what it spent is spent.
+    """
+    standing = dict[str, Statement]()
+    for run in sorted((study / "runs").glob("*/")):
+        with suppress(InputError):  # not finished, a synthetic set, or cut
+            statement = read_statement(run, sender=None)
+            if statement.lineage.releases:
+                standing[run.name] = statement
+    return standing
 
 
 def _refuse_overstated(rows: Iterable[ResultRow], statements: Mapping[str, Statement]) -> None:
@@ -313,12 +338,13 @@ def own_statement(study: Path) -> Statement | None:
 def private_part(record: StudyRecord) -> Statement | None:
     """The promise of publishing the runs with a finite epsilon, and no others of the study.
 
-    None when there are none.
+    Whether a row names them or not. None when there are none.
 
     Raises:
         InputError: when some hold per patient and some per image.
     """
-    private = [one for one in record.statements.values() if math.isfinite(one.epsilon)]
+    every = [*record.statements.values(), *record.unnamed.values()]
+    private = [one for one in every if math.isfinite(one.epsilon)]
     subject = "study, its private runs alone published together"
     return joined_statement(private, subject=subject) if private else None
 

@@ -107,7 +107,7 @@ def study_promise(study: Path, record: StudyRecord, given: Statement | None) -> 
         given: the promise of all, where it is known; None: its own, or composed from its runs.
     """
     problems, whole, part = [], given or own_statement(study), None
-    stated = list(record.statements.values())
+    stated = [*record.statements.values(), *record.unnamed.values()]
     try:
         if whole is None and stated:
             whole = joined_statement(stated, subject=_WHOLE)
