@@ -72,7 +72,12 @@ def finetuning_plan(
     """What the run will spend on its patients, and promise; raises as `plan_finetune`."""
     dataset, privacy = open_dataset(settings.data), settings.privacy
     refuse_unknown_patients(dataset.info, privacy.unit)
-    refuse_fewer_than_imported(dataset.info, privacy.population, privacy.unit)
+    refuse_fewer_than_imported(
+        dataset.info,
+        privacy.population,
+        privacy.unit,
+        of_a_part=bool(chosen_words(settings, where="{}")),
+    )
     training = settings.network or settings.head
     fixed_noise = privacy.fixed_noise_key is not None
     return plan_privacy(

@@ -115,7 +115,12 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     conditions = _conditions(settings, rows, targets, table)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
-        refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
+        refuse_fewer_than_imported(
+            dataset.info,
+            settings.privacy.population,
+            unit,
+            of_a_part=bool(left_out_words(settings.leave_out, settings.share)),
+        )
         if not promised:
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
     if settings.method == "embedding":

@@ -45,16 +45,19 @@ def refuse_unknown_image_counts(info: DatasetInfo, images_per_patient: int | Non
         )
 
 
-def refuse_fewer_than_imported(info: DatasetInfo, population: int | None, unit: Unit) -> None:
+def refuse_fewer_than_imported(
+    info: DatasetInfo, population: int | None, unit: Unit, *, of_a_part: bool = False
+) -> None:
     """Refuse to declare fewer units for a training than the set's own import declared.
 
-    Both numbers are public: nobody is counted.
+    Both numbers are public: nobody is counted. A training on a part of them, which its settings
+    choose (`where`, `leave_out`, `share`), declares how many there are in it.
 
     Raises:
         InputError: when it is fewer.
     """
     declared = info.population
-    if declared is None or population is None or unit != info.unit:
+    if declared is None or population is None or unit != info.unit or of_a_part:
         return
     if population < declared:
         raise InputError(

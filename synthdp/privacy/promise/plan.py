@@ -305,7 +305,9 @@ def plan_privacy(
         delta=privacy.delta,
         population=privacy.population,
     )
-    declared = [privacy.population] if privacy.population is not None else []
+    # a part of the patients may be declared smaller; delta stays below one over all of them
+    populations = (privacy.population, dataset.info.population)
+    declared = [number for number in populations if number is not None]
     refuse_unstatable(plan.lineage_after(release), privacy.unit, privacy.delta, declared)
     return plan
 

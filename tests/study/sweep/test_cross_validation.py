@@ -1,6 +1,7 @@
 """A study whose models are scored on the patients that they never met."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,19 @@ from made_up import clinic_set, study_settings
 
 from synthdp.data.dataset import open_dataset
 from synthdp.data.people.folds import fold_of, rows_outside_fold
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 from synthdp.evaluation.predictions import read_predictions
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.folder import StageCall
 from synthdp.storage.files import read_json
+from synthdp.study import stage
 from synthdp.study.compare.results import read_results
 from synthdp.study.plan import plan_study
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
+from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import evaluation_folder, expand_evaluations, expand_grid
 
 FOLDS = {"folds": 3}
@@ -128,9 +134,6 @@ def test_scores_are_laid_together_anew_when_a_fold_has_others(
 def test_a_fold_that_failed_fails_its_cell_and_says_which(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthdp.errors import RunError  # noqa: PLC0415 (of this test alone)
-    from synthdp.study import stage  # noqa: PLC0415 (as above)
-
     settings = cross_validated(values, epsilons=[6], seeds=[0])
     lost = expand_grid(settings)[1].model.name
     real = stage.run_grid
@@ -143,6 +146,76 @@ def test_a_fold_that_failed_fails_its_cell_and_says_which(
         run_study(settings)
     (row,) = read_results(settings.out / "results.csv")
     assert (row.state, row.error) == ("failed", "fold 2/3: the disk is full")
+
+
+def test_what_is_left_of_a_failed_cell_is_stated_for_it_spent_what_it_spent(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cross_validated(values, epsilons=[6], seeds=[0])
+    rows = expand_grid(settings)
+    lost, real = rows[1].model.name, sweep.run_alike
+
+    def failing(calls: Sequence[StageCall]) -> list[Exception | None]:
+        return [ValueError() if one.folder == lost else real([one])[0] for one in calls]
+
+    monkeypatch.setattr(sweep, "run_alike", failing)
+    with pytest.raises(RunError, match="1 run"):
+        run_study(settings)
+    stand = [row.model for row in rows if row.model.name != lost]
+    spent = {one.id for run in stand for one in read_statement(run).lineage.releases}
+    assert len(spent) == 2
+    assert private_releases(settings.out) == spent
+    (settings.out / "study.json").unlink()  # as of a study that was killed before it was written
+    run_report(ReportSettings(study=settings.out))
+    assert private_releases(settings.out) == spent
+
+
+def test_a_report_of_an_interrupted_study_counts_the_models_of_all_folds(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cross_validated(values, epsilons=[6], seeds=[0, 1])
+    models = [row.model for row in expand_grid(settings)]
+    last, real = models[-1].name, sweep.run_alike
+
+    def interrupted(calls: Sequence[StageCall]) -> list[Exception | None]:
+        if any(one.folder == last for one in calls):
+            raise KeyboardInterrupt
+        return real(calls)
+
+    monkeypatch.setattr(sweep, "run_alike", interrupted)
+    monkeypatch.setattr(sweep, "_JOBS_A_WORKER", 6)  # none waits for the last one
+    with pytest.raises(KeyboardInterrupt):
+        run_study(settings)
+    run_report(ReportSettings(study=settings.out))
+    stand = [run for run in models if (run / "privacy.json").is_file()]
+    assert private_releases(settings.out) == {
+        one.id for run in stand for one in read_statement(run).lineage.releases
+    }
+
+
+def private_releases(study: Path) -> set[str]:
+    """The releases that a study's `privacy-dp.json` counts."""
+    return {one["id"] for one in read_json(study / "privacy-dp.json")["lineage"]["releases"]}
+
+
+def test_a_share_declares_fewer_patients_than_the_import_did(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    data = clinic_set(tmp_path / "imported", population=50)
+    asked = {"folds": 3, "shares": {0.5: 20}}
+    settings = cross_validated(values, data=data, epsilons=[6], seeds=[0], cross_validation=asked)
+    assert plan_study(settings).epsilon > 6
+    whole = cross_validated(values, data=data, epsilons=[6], seeds=[0], cross_validation=None,
+                            evaluate_on=[{"data": data, "split": "train"}],
+                            privacy={"population": 20, "delta": 1e-3})  # fmt: skip
+    with pytest.raises(InputError, match="imported with a population of 50"):
+        plan_study(whole)
+    # delta is below one over all patients of the set, not over those of a share alone
+    loose = settings.model_copy(
+        update={"privacy": settings.privacy.model_copy(update={"delta": 0.03})}
+    )
+    with pytest.raises(InputError, match="not below 1/50"):
+        plan_study(loose)
 
 
 @pytest.mark.parametrize(
