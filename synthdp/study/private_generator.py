@@ -14,6 +14,7 @@ from pydantic import Field
 
 from synthdp.config.settings import Seed, Settings
 from synthdp.config.typed_values import KeysOf
+from synthdp.errors import InputError
 from synthdp.stages import STAGES
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def generator_epsilon(epsilon: float, delta: float, mu_share: float) -> float:
     """The epsilon of a release that spends this share of mu squared of a promise, rounded down.
 
     Both are Gaussian, so that squares of mu add up (Dong, Roth and Su, arXiv 1905.02383).
+
+    Raises:
+        InputError: when so small a share is worth no epsilon at this delta.
     """
     from synthdp.privacy.accounting.gaussian import (  # noqa: PLC0415 (settings are read without it)
         gaussian_epsilon,
@@ -56,6 +60,11 @@ def generator_epsilon(epsilon: float, delta: float, mu_share: float) -> float:
     )
 
     exact = gaussian_epsilon(math.sqrt(mu_share) * gaussian_mu(epsilon, delta), delta)
+    if exact <= 0:
+        raise InputError(
+            f"private_generator.mu_share: {mu_share:g} of a promise of epsilon {epsilon:g} leaves "
+            f"the generator nothing to say at delta {delta:g}; raise the share or the epsilon"
+        )
     unit = 10.0 ** (math.floor(math.log10(exact)) - _DIGITS + 1)
     return float(f"{math.floor(exact / unit) * unit:.{_DIGITS}g}")
 

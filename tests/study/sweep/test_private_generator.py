@@ -1,20 +1,24 @@
 """A study that trains a private generator for each cell, so that its epsilons are end to end."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from made_up import clinic_set, study_settings
 
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.folder import StageCall
+from synthdp.storage.files import read_json
 from synthdp.study.compare.results import read_results
 from synthdp.study.estimate import study_estimate
 from synthdp.study.plan import plan_study
 from synthdp.study.private_generator import generator_epsilon
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
+from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, parent_of
 
 ARMS = ["real_only", "real_and_private_synthetic", "private_pretrain_then_finetune"]
@@ -109,6 +113,32 @@ def test_the_study_keeps_its_epsilon_end_to_end_and_says_so_before(
     assert math.isfinite(planned)
     assert read_statement(settings.out).epsilon == pytest.approx(planned, rel=1e-6)
     run_study(settings)  # finished: nothing is made again
+
+
+def test_a_generator_whose_classifier_failed_is_counted(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = of_own_generator(values, strategies=["real_and_private_synthetic"])
+    real = sweep.run_alike
+
+    def failing(calls: Sequence[StageCall]) -> list[Exception | None]:
+        if calls[0].stage == "finetune":
+            return [ValueError()] * len(calls)
+        return real(calls)
+
+    monkeypatch.setattr(sweep, "run_alike", failing)
+    with pytest.raises(RunError, match="2 run"):
+        run_study(settings)
+    generators = [row.calls[0].out for row in expand_grid(settings)]
+    spent = {one.id for run in generators for one in read_statement(run).lineage.releases}
+    assert len(spent) == 2
+    stated = read_json(settings.out / "privacy-dp.json")["lineage"]["releases"]
+    assert {one["id"] for one in stated} == spent
+
+
+def test_a_share_that_is_worth_no_epsilon_is_refused() -> None:
+    with pytest.raises(InputError, match="leaves the generator nothing to say"):
+        generator_epsilon(0.01, 1e-4, 0.001)
 
 
 @pytest.mark.parametrize(
