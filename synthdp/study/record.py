@@ -127,8 +127,7 @@ class StudyFacts(Settings):
     """What `study.json` holds; the paths, of data sets and an assessment, are never shown.
 
     `sets` stand in a released study, which has no path to read them from, and so does what was
-    `withheld` there: scores or counts of patients. `folds` are the runs of all folds of a cell of a
-    cross-validated study, by the one that its results name.
+    `withheld` there: scores or counts of patients.
     """
 
     title: str = UNTITLED
@@ -139,7 +138,6 @@ class StudyFacts(Settings):
     show_real: bool = False
     published: Path | None = None
     compare: ComparePlan = ComparePlan()
-    folds: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     sets: tuple[SetFacts, ...] = ()
     withheld: tuple[Literal["scores", "counts"], ...] = ()
 
@@ -151,9 +149,7 @@ def study_title(settings: StudySettings) -> str:
     return f"{open_dataset(settings.data).info.name}: privacy and utility"
 
 
-def write_facts(
-    settings: StudySettings, seconds: float, folds: Mapping[str, tuple[str, ...]]
-) -> None:
+def write_facts(settings: StudySettings, seconds: float) -> None:
     """Write `study.json`, what the report needs beside the table; times add up over resumes."""
     path = settings.out / FACTS_FILE
     before = 0.0
@@ -168,10 +164,8 @@ def write_facts(
         show_real=settings.report.show_real,
         published=settings.published,
         compare=(settings.compare or CompareSettings()).plan,
-        folds=dict(folds),
     )
-    unsaid = {"sets", "withheld"} | (set() if folds else {"folds"})
-    write_json(path, facts.model_dump(mode="json", exclude=unsaid))
+    write_json(path, facts.model_dump(mode="json", exclude={"sets", "withheld"}))
 
 
 @dataclass(frozen=True)
@@ -250,9 +244,7 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
     statements: dict[str, Statement] = {}
     missing: dict[str, str] = {}
     rows = tuple(rows)
-    named = dict.fromkeys(row.run for row in rows if row.state == "finished")
-    of_folds = (one for first in named for one in facts.folds.get(first, (first,)))
-    for run in dict.fromkeys(of_folds):
+    for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
         try:
             statements[run] = read_statement(study / "runs" / run, sender=None)
         except InputError as error:

@@ -13,7 +13,7 @@ from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.cards import plain_card
 from synthdp.runs.folder import Run, RunBusyError, open_run, spelled_as_started
 from synthdp.storage.paths import without_paths
-from synthdp.study.compare.cross_validated import laid_together, runs_of_cells
+from synthdp.study.compare.cross_validated import laid_together
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (
@@ -124,7 +124,7 @@ def _run_and_report(
     if settings.shortcut:  # the report reads what is written here
         compare_with_pixels(settings.out, models, scored_on, settings.data)
 
-    write_facts(settings, time.monotonic() - began, runs_of_cells(evaluations))
+    write_facts(settings, time.monotonic() - began)
     finished = [row for row in rows if row.model.name not in failures]
     unscored = {result.run for result in results if result.state == "failed"}
     # of a cell that lost one fold the other models stand, and spent what they spent

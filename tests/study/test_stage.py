@@ -207,7 +207,7 @@ def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
     study.out.mkdir()
     if before:
         (study.out / "study.json").write_text(before)
-    write_facts(study, 1.5, {})
+    write_facts(study, 1.5)
     assert read_json(study.out / "study.json")["wall_time_s"] == seconds
 
 
@@ -240,7 +240,7 @@ def test_a_private_synthetic_set_is_shown_where_there_is_no_other(
     assert alone.shown_synthetic == private
     assert study_statement(alone, []).lineage.releases == lineage.releases  # what is shown counts
     alone.out.mkdir()
-    write_facts(alone, 1.0, {})
+    write_facts(alone, 1.0)
     facts = read_json(alone.out / "study.json")
     assert facts["synthetic"] == str(private)
     assert facts["title"] == "clinic: privacy and utility"

@@ -77,15 +77,6 @@ def laid_together(
     return together, failed
 
 
-def runs_of_cells(evaluations: Sequence[Evaluation]) -> dict[str, tuple[str, ...]]:
-    """The runs of all folds of each cell, by the run that results name for them."""
-    cells: dict[tuple[CellKey, int], dict[str, None]] = {}
-    for one in evaluations:
-        if one.row.fold is not None:
-            cells.setdefault((cell_key(one.row), one.row.seed), {})[one.row.model.name] = None
-    return {next(iter(runs)): tuple(runs) for runs in cells.values()}
-
-
 def _lay_together(whole: Evaluation, folds: Sequence[Path]) -> None:
     """Write the folder of one cell, where it does not stand already, made of these folds."""
     made_of = [sha256_file(fold / PREDICTIONS_FILE) for fold in folds]
