@@ -200,6 +200,9 @@ def _holds(real: Dataset, synthetic: Dataset) -> Iterator[str]:
         yield f"{made}; no patient's image went into them."
     elif np.isfinite(statement.epsilon):
         promise = epsilon_text(statement.epsilon)
-        yield f"{made}; its promise to each patient is epsilon {promise} (differential privacy)."
+        yield (
+            f"{made}; its promise to each {statement.unit} that it was made from is epsilon "
+            f"{promise} (differential privacy)."
+        )
     else:
         yield f"{made}; nothing is promised to the patients that it was made from."

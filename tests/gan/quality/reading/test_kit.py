@@ -22,6 +22,8 @@ from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.units import Unit
 
 
 def settings_of(sets: Path, out: Path, **changes: object) -> ReaderSettings:
@@ -134,6 +136,25 @@ def test_patients_are_shown_by_the_users_word_alone(sets: Path, tmp_path: Path) 
     assert (made / "private" / "key.json").stat().st_mode & 0o077 == 0
     phantoms = run_reader(settings_of(sets, tmp_path / "free"))
     assert "holds no patients" in (phantoms / "reader.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("unit", ["patient", "image"])
+def test_the_page_says_to_whom_its_synthetic_images_promise_something(
+    unit: Unit, tmp_path: Path
+) -> None:
+    release = Release(stage="train-gan", data="clinic", mu=1.0, unit=unit)
+    lineages = {"real": Lineage(), "made": Lineage(releases=(release,))}
+    for name, kind in (("real", "phantom"), ("made", "synthetic")):
+        about = DatasetInfo(name=name, kind=kind, size_px=8, unit=unit, lineage=lineages[name])
+        with create_dataset(tmp_path / name, about) as writer:
+            for number in range(4):
+                pixels = np.full((8, 8), number, np.uint8)
+                writer.add(pixels, patient_id=f"p-{number}", split="train", targets=[number % 2])
+    sets = open_dataset(tmp_path / "real"), open_dataset(tmp_path / "made")
+    about = {"target": None, "split": "all", "per_kind": 2, "size_px": None, "seed": 0}
+    assert (
+        f"its promise to each {unit} that it was made from is" in make_kit(*sets, **about).holds[1]
+    )
 
 
 def test_of_several_targets_readers_rate_the_one_that_is_named(tmp_path: Path) -> None:
