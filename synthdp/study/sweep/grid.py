@@ -275,7 +275,8 @@ def refuse_unfit_sets(settings: StudySettings) -> None:
 
     Raises:
         InputError: when the assessment is missing or of another synthetic set, a set lacks a column
-            of `fairness`, or a site has no image to train on or to be scored on.
+            of `fairness`, a site has no image to train on or to be scored on, or a synthetic set
+            was made from the patients whom a cross-validation holds out.
     """
     if settings.assessment is not None and settings.synthetic is not None:
         assessed = read_assessment(settings.assessment).info
@@ -284,10 +285,28 @@ def refuse_unfit_sets(settings: StudySettings) -> None:
                 f"assessment: {settings.assessment.name!r} is of another synthetic set; name the "
                 "one that `synthdp assess` made of this study's set, or leave it out"
             )
+    if settings.cross_validation is not None:
+        _refuse_sets_of_the_judged(settings)
     if settings.fairness is not None:
         refuse_unfit_attributes(settings.fairness, settings.evaluation_sets)
     if settings.transfer is not None:
         _refuse_unfit_sites(settings)
+
+
+def _refuse_sets_of_the_judged(settings: StudySettings) -> None:
+    """Refuse synthetic sets whose generators met the patients whom each fold holds out."""
+    data = read_info(settings.data).name
+    for role in ("synthetic", "private_synthetic"):
+        path: Path | None = getattr(settings, role)
+        if path is not None and any(
+            release.data == data for release in read_info(path).lineage.releases
+        ):
+            raise InputError(
+                f"{role}: {read_info(path).name} was made from patients of {data}, so that no "
+                "model that learns from it is new to those whom a cross-validation holds out; "
+                "set private_generator, which makes a set for each fold, or evaluate_on in place "
+                "of cross_validation"
+            )
 
 
 def refuse_unfit_attributes(settings: FairnessSettings, sets: Iterable[EvaluateOn]) -> None:

@@ -105,10 +105,8 @@ def tuning_lineage(sets: Iterable[Path], calls: Sequence[StageCall]) -> Lineage:
         InputError: when a set holds patients, or descends from patients without protection.
     """
     own = {call.out for call in calls}  # these hold nothing beyond their sets
-    named = {
-        *sets,
-        *(call.setting(key) for key in _SETS_OF_A_STAGE for call in calls if call.setting(key)),
-    }
+    of_stages = {call.setting(key) for key in _SETS_OF_A_STAGE for call in calls}
+    named = {*sets, *(of_stages - own - {None})}
     starts = {call.setting("init") for call in calls if call.setting("init")} - own
     lineages = [_free_lineage(open_dataset(path).info) for path in sorted(named)]
     for start in sorted(starts):

@@ -11,6 +11,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.people.folds import fold_of, rows_outside_fold
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.predictions import read_predictions
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import read_json
@@ -196,6 +197,21 @@ def test_a_report_of_an_interrupted_study_counts_the_models_of_all_folds(
 def private_releases(study: Path) -> set[str]:
     """The releases that a study's `privacy-dp.json` counts."""
     return {one["id"] for one in read_json(study / "privacy-dp.json")["lineage"]["releases"]}
+
+
+@pytest.mark.parametrize("role", ["synthetic", "private_synthetic"])
+def test_a_set_whose_generator_met_those_who_are_held_out_is_refused(
+    role: str, values: dict[str, object], tmp_path: Path
+) -> None:
+    for data in ("clinic", "elsewhere"):
+        met = Lineage(releases=(Release(stage="train-gan", data=data, mu=1.0),))
+        made = clinic_set(tmp_path / f"of-{data}", "synthetic", lineage=met)
+        settings = cross_validated(values, **{role: made})
+        if data == "elsewhere":
+            plan_study(settings)
+            continue
+        with pytest.raises(InputError, match=f"{role}: of-clinic was made from patients of clinic"):
+            plan_study(settings)
 
 
 def test_a_share_declares_fewer_patients_than_the_import_did(

@@ -136,6 +136,16 @@ def test_a_generator_whose_classifier_failed_is_counted(
     assert {one["id"] for one in stated} == spent
 
 
+def test_values_are_tuned_beside_generators_that_are_still_to_come(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    data = clinic_set(tmp_path / "patients", "phantom", as_real=True)
+    changes = {"data": data, "cross_validation": None, "strategies": ARMS[:2],
+               "evaluate_on": [{"data": data, "split": "train"}],
+               "tune": {"finetune.head.steps": [10, 20]}}  # fmt: skip
+    assert math.isfinite(plan_study(of_own_generator(values, **changes)).epsilon)
+
+
 def test_a_share_that_is_worth_no_epsilon_is_refused() -> None:
     with pytest.raises(InputError, match="leaves the generator nothing to say"):
         generator_epsilon(0.01, 1e-4, 0.001)
