@@ -250,12 +250,18 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         except InputError as error:
             missing[run] = without_paths(str(error))
     _refuse_overstated(rows, statements)
-    standing = standing_statements(study)
+    statuses, standing = _statuses(study), standing_statements(study)
+    for run, status in statuses.items():
+        if status.state == "finished" and run not in {**statements, **standing, **missing}:
+            try:
+                read_statement(study / "runs" / run, sender=None)
+            except InputError as error:
+                missing[run] = without_paths(str(error))
     return StudyRecord(
         facts,
         statements,
         missing,
-        _statuses(study),
+        statuses,
         _shown_settings(study),
         unnamed={run: one for run, one in standing.items() if run not in statements},
     )
@@ -330,11 +336,14 @@ def own_statement(study: Path) -> Statement | None:
 def private_part(record: StudyRecord) -> Statement | None:
     """The promise of publishing the runs with a finite epsilon, and no others of the study.
 
-    Whether a row names them or not. None when there are none.
+    Whether a row names them or not. None when there are none, or when what a finished run spent
+    can't be read: without it the rest would promise too much.
 
     Raises:
         InputError: when some hold per patient and some per image.
     """
+    if record.missing:
+        return None
     every = [*record.statements.values(), *record.unnamed.values()]
     private = [one for one in every if math.isfinite(one.epsilon)]
     subject = "study, its private runs alone published together"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from made_up import clinic_set, study_settings
@@ -114,8 +115,6 @@ def test_the_study_promises_for_the_models_of_all_folds(study: StudySettings) ->
 def test_scores_are_laid_together_anew_when_a_fold_has_others(
     study: StudySettings, tmp_path: Path
 ) -> None:
-    from shutil import copytree  # noqa: PLC0415 (of this test alone)
-
     settings = study.model_copy(update={"out": tmp_path / "study"})
     copytree(study.out, settings.out)
     row = read_results(settings.out / "results.csv")[0]
@@ -192,6 +191,23 @@ def test_a_report_of_an_interrupted_study_counts_the_models_of_all_folds(
     assert private_releases(settings.out) == {
         one.id for run in stand for one in read_statement(run).lineage.releases
     }
+
+
+def test_where_a_fold_has_lost_its_promise_nothing_is_stated_of_the_others(
+    study: StudySettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    copytree(study.out, out)
+    run_report(ReportSettings(study=out))
+    assert (out / "privacy-dp.json").is_file()
+    fold = expand_grid(study)[1].model.name  # no row of the results names it
+    (out / "runs" / fold / "privacy.json").unlink()
+    (out / "privacy.json").unlink()  # as of a study that is not finished
+    run_report(ReportSettings(study=out))
+    assert not (out / "privacy-dp.json").exists()
+    page = (out / "report.html").read_text()
+    assert fold in page
+    assert "Everything in this study" not in page
 
 
 def private_releases(study: Path) -> set[str]:

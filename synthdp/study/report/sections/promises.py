@@ -109,7 +109,7 @@ def study_promise(study: Path, record: StudyRecord, given: Statement | None) -> 
     problems, whole, part = [], given or own_statement(study), None
     stated = [*record.statements.values(), *record.unnamed.values()]
     try:
-        if whole is None and stated:
+        if whole is None and stated and not record.missing:
             whole = joined_statement(stated, subject=_WHOLE)
     except InputError as error:
         problems.append(str(error))
