@@ -17,7 +17,7 @@ from typing import Any
 from synthdp.config.settings import validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import open_dataset
-from synthdp.data.description import read_info
+from synthdp.data.description import is_dataset, read_info
 from synthdp.data.volumes.form import form_differences
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
@@ -25,6 +25,7 @@ from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.privacy.units import Part
 from synthdp.runs.folder import StageCall
+from synthdp.runs.inputs import named_inputs
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
 from synthdp.study.private_generator import generator_calls
 from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings
@@ -275,8 +276,7 @@ def refuse_unfit_sets(settings: StudySettings) -> None:
 
     Raises:
         InputError: when the assessment is missing or of another synthetic set, a set lacks a column
-            of `fairness`, a site has no image to train on or to be scored on, or a synthetic set
-            was made from the patients whom a cross-validation holds out.
+            of `fairness`, or a site has no image to train on or to be scored on.
     """
     if settings.assessment is not None and settings.synthetic is not None:
         assessed = read_assessment(settings.assessment).info
@@ -285,28 +285,10 @@ def refuse_unfit_sets(settings: StudySettings) -> None:
                 f"assessment: {settings.assessment.name!r} is of another synthetic set; name the "
                 "one that `synthdp assess` made of this study's set, or leave it out"
             )
-    if settings.cross_validation is not None:
-        _refuse_sets_of_the_judged(settings)
     if settings.fairness is not None:
         refuse_unfit_attributes(settings.fairness, settings.evaluation_sets)
     if settings.transfer is not None:
         _refuse_unfit_sites(settings)
-
-
-def _refuse_sets_of_the_judged(settings: StudySettings) -> None:
-    """Refuse synthetic sets whose generators met the patients whom each fold holds out."""
-    data = read_info(settings.data).name
-    for role in ("synthetic", "private_synthetic"):
-        path: Path | None = getattr(settings, role)
-        if path is not None and any(
-            release.data == data for release in read_info(path).lineage.releases
-        ):
-            raise InputError(
-                f"{role}: {read_info(path).name} was made from patients of {data}, so that no "
-                "model that learns from it is new to those whom a cross-validation holds out; "
-                "set private_generator, which makes a set for each fold, or evaluate_on in place "
-                "of cross_validation"
-            )
 
 
 def refuse_unfit_attributes(settings: FairnessSettings, sets: Iterable[EvaluateOn]) -> None:
@@ -367,9 +349,11 @@ def refuse_unfit_grid(settings: StudySettings, rows: Sequence[GridRow]) -> None:
     Raises:
         InputError: with everything that is wrong: one set in two roles, a split that is not there,
             two sets of one name to score on, sets without a target in common or of volumes in
-            another form, an epsilon that no strategy uses.
+            another form, sets made from those whom a cross-validation holds out, an epsilon that
+            no strategy uses.
     """
     problems = [*_sets_in_two_roles(settings), *_unscorable_sets(settings)]
+    problems += _made_from_the_judged(settings, rows)
     problems += [*_nothing_in_common(settings, rows), *_volumes_unlike(settings, rows)]
     refuse_problems([*problems, *_unused_epsilons(settings, rows)])
 
@@ -404,6 +388,24 @@ def _unscorable_sets(settings: StudySettings) -> Iterator[str]:
             yield (
                 f"evaluate_on.{index}: another set is called {dataset.info.name} too, so results "
                 "could not tell them apart; import one under another name"
+            )
+
+
+def _made_from_the_judged(settings: StudySettings, rows: Sequence[GridRow]) -> Iterator[str]:
+    """Sets that models or their generators learn from, whose own met those whom folds hold out."""
+    if settings.cross_validation is None:
+        return
+    data, calls = read_info(settings.data).name, [call for row in rows for call in row.calls]
+    named = {path for call in calls for path in named_inputs(call.settings).values()}
+    for path in sorted(named - {call.out for call in calls}):
+        if is_dataset(path) and any(
+            release.data == data for release in read_info(path).lineage.releases
+        ):
+            yield (
+                f"{read_info(path).name}: was made from patients of {data}, so that no model that "
+                "learns from it is new to those whom a cross-validation holds out; set "
+                "private_generator, which makes a set for each fold, or evaluate_on in place of "
+                "cross_validation"
             )
 
 

@@ -215,19 +215,22 @@ def private_releases(study: Path) -> set[str]:
     return {one["id"] for one in read_json(study / "privacy-dp.json")["lineage"]["releases"]}
 
 
-@pytest.mark.parametrize("role", ["synthetic", "private_synthetic"])
+@pytest.mark.parametrize("role", ["synthetic", "private_synthetic", "phantoms"])
 def test_a_set_whose_generator_met_those_who_are_held_out_is_refused(
     role: str, values: dict[str, object], tmp_path: Path
 ) -> None:
     for data in ("clinic", "elsewhere"):
-        met = Lineage(releases=(Release(stage="train-gan", data=data, mu=1.0),))
+        met = Lineage(releases=(Release(stage="train-gan", data=data, mu=0.1),))
         made = clinic_set(tmp_path / f"of-{data}", "synthetic", lineage=met)
-        settings = cross_validated(values, **{role: made})
+        settings = cross_validated(values, **{role: made}, strategies=[f"real_and_{role}"])
+        unused = cross_validated(values, **{role: made}, strategies=["real_only"])
         if data == "elsewhere":
             plan_study(settings)
             continue
-        with pytest.raises(InputError, match=f"{role}: of-clinic was made from patients of clinic"):
+        with pytest.raises(InputError, match="of-clinic: was made from patients of clinic"):
             plan_study(settings)
+        if role != "phantoms":  # by which its features are centred
+            plan_study(unused)
 
 
 def test_a_share_declares_fewer_patients_than_the_import_did(
