@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -250,9 +250,9 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         except InputError as error:
             missing[run] = without_paths(str(error))
     _refuse_overstated(rows, statements)
-    statuses, standing = _statuses(study), standing_statements(study)
+    statuses, unnamed = _statuses(study), other_statements(study, {*statements, *missing})
     for run, status in statuses.items():
-        if status.state == "finished" and run not in {**statements, **standing, **missing}:
+        if status.state == "finished" and run not in {*statements, *unnamed, *missing}:
             try:
                 read_statement(study / "runs" / run, sender=None)
             except InputError as error:
@@ -263,22 +263,22 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         missing,
         statuses,
         _shown_settings(study),
-        unnamed={run: one for run, one in standing.items() if run not in statements},
+        unnamed=unnamed,
     )
 
 
-def standing_statements(study: Path) -> dict[str, Statement]:
-    """The statements of all runs that stand in a study and count a release, by folder.
+def other_statements(study: Path, known: Collection[str]) -> dict[str, Statement]:
+    """The statements of all runs that stand in a study beside the known ones, by folder.
 
-    A run that no row names, or none any more, is among them: what it spent is spent.
+    A run that no row names, or none any more, is among them: what it spent is spent. One that
+    cannot be read is not.
     """
-    standing = dict[str, Statement]()
+    others = dict[str, Statement]()
     for run in sorted((study / "runs").glob("*/")):
         with suppress(InputError):  # not finished, a synthetic set, or cut
-            statement = read_statement(run, sender=None)
-            if statement.lineage.releases:
-                standing[run.name] = statement
-    return standing
+            if run.name not in known:
+                others[run.name] = read_statement(run, sender=None)
+    return others
 
 
 def _refuse_overstated(rows: Iterable[ResultRow], statements: Mapping[str, Statement]) -> None:
@@ -344,7 +344,8 @@ def private_part(record: StudyRecord) -> Statement | None:
     """
     if record.missing:
         return None
-    every = [*record.statements.values(), *record.unnamed.values()]
+    spent = (one for one in record.unnamed.values() if one.lineage.releases)
+    every = [*record.statements.values(), *spent]
     private = [one for one in every if math.isfinite(one.epsilon)]
     subject = "study, its private runs alone published together"
     return joined_statement(private, subject=subject) if private else None

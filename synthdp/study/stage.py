@@ -27,7 +27,7 @@ from synthdp.study.compare.shortcut import compare_with_pixels
 from synthdp.study.compare.transfer.table import compare_sites, compares_sites
 from synthdp.study.estimate import study_seconds, workers_estimate
 from synthdp.study.plan import study_statement, tuned_promise
-from synthdp.study.record import standing_statements, study_title, write_facts
+from synthdp.study.record import other_statements, study_title, write_facts
 from synthdp.study.report.page import REPORT_FILE, write_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import FREE, StudySettings
@@ -132,7 +132,8 @@ def _run_and_report(
     lost = {row.model.name for row in rows} - {row.model.name for row in finished}
     lineages = [read_statement(row.model).lineage for row in finished]
     # so did a generator whose classifiers failed
-    lineages += [one.lineage for one in standing_statements(settings.out).values()]
+    known = {row.model.name for row in finished}
+    lineages += [one.lineage for one in other_statements(settings.out, known).values()]
     statement = study_statement(settings, [*lineages, tuned_on.lineage])
     report = ReportSettings(study=settings.out, statement=statement)
     write_report(report, results, fairness=fairness, transfer=transfer)
