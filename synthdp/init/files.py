@@ -30,6 +30,8 @@ _HEADS = {
     "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
     "# `synthdp finetune classifier.yaml`.",
 }
+#: What phantoms of masses are labelled for, which a head may begin with.
+DRAWN_TARGET = "malignant"
 #: Below this a population leaves delta at 1e-4; above it is a tenth of 1 / population or less.
 _SMALL = 5000
 
@@ -93,6 +95,8 @@ def _filled(file: str, packaged: str, answers: Answers) -> str:
             body = re.sub(r"(population: \d+)\}", r"\1, unit: image}", body)
     for pattern, value in replaced.items():
         body = re.sub(pattern, value, body)
+    if answers.targets != (DRAWN_TARGET,):  # phantoms' labels tell nothing of another one
+        body = re.sub(r"(?m)^  start: centre.*\n", "", body)
     if not re.search(r"(?m)^data:", body):  # where the command line says it otherwise
         body = f"data: data/{answers.name}\nout: runs/{Path(file).stem}\n{body}"
     if file == "study.yaml" and answers.attributes:

@@ -186,6 +186,7 @@ def test_the_stages_that_open_a_run_or_ask_for_one_are_all_tried_somewhere() -> 
         *("data patches", "data phantoms"),  # sources below; phantoms have no input
         *("generate", "assess", "audit", "study", "report"),  # below
         *("export", "predict"),  # worked out anew each time, and compared
+        *("assess reader", "assess score"),  # tests/gan/quality/reading/test_command.py
         "export-model",  # a folder that stands is refused
         "import-generator",  # its file's sha256 is a setting
     }

@@ -392,3 +392,13 @@ def test_names_are_made_of_plain_characters() -> None:
     assert plain("Our chest X-rays (2024)") == "Our-chest-X-rays-2024"
     assert plain("Größe: Über") == "Grosse-Uber"
     assert plain("///") == plain("..") == "mine"
+
+
+@pytest.mark.parametrize(("target", "start"), [("malignant", "centre"), ("spiculated", "zero")])
+def test_a_head_begins_with_phantoms_where_they_are_drawn_for_its_target(
+    target: str, start: str
+) -> None:
+    class_folders(Path("photos"), ("without", target))
+    assert init("--target", target) == 0
+    settings = load_settings(STAGES["finetune"].settings_class(), Path("mine/classifier.yaml"))
+    assert settings.head.start == start  # type: ignore[attr-defined]

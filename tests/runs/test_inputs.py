@@ -46,7 +46,9 @@ def path_settings(annotation: Any, key: str = "") -> Iterator[str]:
 #: Every setting that names what a stage reads. Whoever adds one sees here that it is taken for an
 #: input: a stage that opens a run, or asks `is_written`, refuses when it has changed.
 READ = {
-    "train-gan": {"data", "init", "embedding.public", "findings_table.table.*"},
+    "train-gan": {
+        *("data", "init", "embedding.public", "selection.pool.*", "findings_table.table.*"),
+    },
     "mix-generators": {"runs.*"},
     "import-generator": set(),
     "generate": {"run", "findings_table.table.*"},

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,24 @@ def test_words_that_do_not_go_together_are_refused(
             code = ended.code
         assert code == 2, words
         assert message in capsys.readouterr().err
+
+
+def test_a_kit_of_changed_sets_and_scores_of_changed_answers_are_refused(
+    kit: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "sets"
+    for name in ("synthetic", "real"):
+        shutil.copytree(sets / name, own / name)
+    asked = [str(own / "synthetic"), "--real", str(own / "real"), "per_kind=4"]
+    again = ["assess", *asked, "--reader", str(tmp_path / "kit")]
+    assert main(again) == main(again) == 0
+    first, second = sorted((own / "real" / "images").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    assert main(again) == 2
+    assert "real: has changed since" in capsys.readouterr().err
+    file = answers_of(kit, tmp_path / "A.csv", "A")
+    words = ["--score", str(kit), str(file), "redraws=100", "--out", str(tmp_path / "scores")]
+    assert main(["assess", *words]) == main(["assess", *words]) == 0
+    file.write_text(file.read_text().replace("real,2,3", "synthetic,2,3"))
+    assert main(["assess", *words]) == 2
+    assert "has changed since" in capsys.readouterr().err
