@@ -74,13 +74,15 @@ def plan_train_gan(
 class GanPlan:
     """What a run learns from, and what it will spend and promise.
 
-    rows: of the train split; units: for each row its patient, or itself where the unit is the
-    image; conditions: what is known of each row beside the class; targets: what the generator is
-    conditioned on, each with its place among the set's.
+    rows: of the train split; among: these and those that a fold or a share leaves out; units: for
+    each row its patient, or itself where the unit is the image; conditions: what is known of each
+    row beside the class; targets: what the generator is conditioned on, each with its place among
+    the set's.
     """
 
     privacy: PrivacyPlan
     rows: tuple[Row, ...]
+    among: tuple[Row, ...]
     units: tuple[str, ...]
     conditions: Conditions
     targets: Mapping[str, int]
@@ -105,8 +107,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     promised = settings.privacy.protects
     train = dataset.split("train", may_be_empty=promised)
     of_cohort = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
-    left = rows_outside_fold(of_cohort, settings.leave_out, settings.share, may_be_empty=promised)
-    rows = bounded_rows(left, settings.privacy.images_per_patient)
+    among = bounded_rows(of_cohort, settings.privacy.images_per_patient)
+    rows = rows_outside_fold(among, settings.leave_out, settings.share, may_be_empty=promised)
     unit = settings.privacy.unit
     units = tuple(units_of(rows, unit))
     if not promised:
@@ -149,7 +151,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         charge_public_rows=True,
         note=", ".join(left_out_words(settings.leave_out, settings.share)),
     )
-    return GanPlan(privacy, rows, units, conditions, targets)
+    return GanPlan(privacy, rows, among, units, conditions, targets)
 
 
 def _ancestors(

@@ -35,19 +35,20 @@ from gan.private.dp_discriminator import (
 from gan.private.embedding import (
     Matching,
     PublicFeatures,
-    PublicMap,
     class_means,
+    image_vectors,
     match,
     matched_findings,
     matched_means,
-    patient_rows,
     public_features,
     released_sums,
+    vectors_of_patients,
 )
 from gan.private.findings import finding_means
 from gan.private.pool import open_pool
 from gan.private.selection import (
     candidate_vectors,
+    patients_vectors,
     pool_features,
     pool_images,
     refuse_drowned,
@@ -58,7 +59,7 @@ from gan.private.wide_map import RawMap, fit_wide_map, saved_wide_map
 from gan.settings.parts import DpDiscriminatorSettings
 from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
-from gan.training.examples import Examples, load_examples, load_protected
+from gan.training.examples import Examples, known_labels, load_examples, load_protected
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
 from gan.training.loop import (
@@ -234,7 +235,13 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
         refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta)
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
-    tensors = _released(settings, run, plan, ledger, features=fitted, saved=fitted.saved())
+    tensors = _released(
+        settings, run, plan, ledger,
+        vectors=lambda: patients_vectors(
+            fitted, plan.privacy.dataset, plan.rows, plan.among, settings.size_px
+        ),
+        saved=fitted.saved(),
+    )  # fmt: skip
     made_by = saved_wide_map(raw, tensors, constant=selection.constant)
     selected = select(
         tensors["sums"], plan.privacy.mechanism, candidate_vectors(made_by, of_pool), pool.labels,
@@ -277,7 +284,11 @@ def _train_on_embedding(
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
     features = public_features(embedding, settings.size_px, device)
     saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
-    tensors = _released(settings, run, plan, ledger, features=features, saved=saved)
+    tensors = _released(
+        settings, run, plan, ledger,
+        vectors=lambda: image_vectors(features, _examples(plan, settings.size_px).images),
+        saved=saved,
+    )  # fmt: skip
     features = with_directions(features, tensors)
     target = matched_target(
         tensors["sums"].to(device), plan, constant=embedding.constant,
@@ -318,21 +329,23 @@ def _released(
     plan: GanPlan,
     ledger: Ledger,
     *,
-    features: PublicMap,
+    vectors: Callable[[], Tensor],
     saved: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """The release of the run, made and saved once, read from its file ever after.
 
-    The `sums` are (2, 1 + D), or one row of several findings. What was found of the public features
-    is `saved` beside them: another processor may find other directions that are as good.
+    The `vectors` (N, 1 + D) of the plan's rows are asked for where it isn't made yet. The `sums`
+    are (2, 1 + D), or one row of several findings. What was found of the public features is `saved`
+    beside them: another processor may find other directions that are as good.
     """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     rows = None
     if not path.is_file():
-        examples = _examples(plan, settings.size_px)
+        of_images = vectors()
         note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = _unit_indices(plan)
-        rows = patient_rows(features, examples, units, len(names), plan.public_shares)
+        labels = known_labels(plan.rows, plan.targets)
+        rows = vectors_of_patients(of_images, labels, units, len(names), plan.public_shares)
 
     def release() -> dict[str, Tensor]:
         assert rows is not None  # nothing is released while a file stands

@@ -11,6 +11,7 @@ Private Evolution (arXiv 2305.15560; with simulators 2502.05505), which votes fo
 in rounds; here one release says all, of D numbers a class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from gan.private.tilting import (
     wiener_targets,
 )
 from gan.private.wide_map import RawMap, WideMap
-from synthdp.data.dataset import load_images
+from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
@@ -70,6 +71,53 @@ def pool_features(pool: Pool, raw: RawMap, size_px: int) -> NDArray[np.float16]:
         for dataset, rows in pool.members
     ]
     return np.concatenate(parts)
+
+
+@torch.no_grad()
+def patients_vectors(
+    features: WideMap, dataset: Dataset, rows: Sequence[Row], among: Sequence[Row], size_px: int
+) -> Tensor:
+    """The vectors of patients' images, (N, 1 + D): to the bit those of `image_vectors`.
+
+    What the networks say of an image and its mirror image is kept beside the data set, for all who
+    select from it.
+
+    Args:
+        features: the public map.
+        dataset: the patients'.
+        rows: N of its rows.
+        among: these and more, whose features are made and kept together.
+        size_px: the side at which images are read.
+
+    Guarantee: the vector of an image is a function of that image and public numbers, whoever else
+    is there: every image goes through the networks, and along the directions, by itself.
+    """
+    device = features.mean.device
+
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not len(images):  # of no image, too, the shape is asked for
+            return np.empty((0, 2, sum(features.raw.blocks)), np.float32)
+        single = torch.from_numpy(images).to(device).split(1)
+        both = [torch.cat([features.raw(one), features.raw(one.flip(-1))]) for one in single]
+        values: NDArray[np.float32] = torch.stack(both).cpu().numpy()
+        return values
+
+    raw = cached_features(
+        dataset,
+        among,
+        extractor_id=f"{features.raw.identity()} of both sides",
+        size_px=size_px,
+        compute=compute,
+        batch=_BATCH,
+        what="features of patients",
+        finite=False,
+    )
+    number = {row.image: index for index, row in enumerate(among)}
+    vectors = [features.mean.new_zeros(0, 1 + features.size)]
+    for row in rows:
+        own, mirrored = torch.from_numpy(raw[number[row.image]]).to(device)[:, None]
+        vectors.append((features.vectors(own) + features.vectors(mirrored)) / 2)
+    return torch.cat(vectors).cpu()
 
 
 def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:

@@ -53,10 +53,9 @@ def load_examples(
     """
     targets = targets or chosen_targets(dataset.info, None)
     refuse_missing_classes(dataset.info, rows, targets)
-    labels = torch.from_numpy(labels_array(rows, targets))
     return Examples(
         images=torch.from_numpy(load_images(dataset, rows, size_px)),
-        labels=labels.nan_to_num(UNLABELLED).long(),
+        labels=known_labels(rows, targets),
         attributes=encode(conditions or Conditions(), rows),
     )
 
@@ -69,12 +68,17 @@ def load_protected(
     There may be no row, and one class alone. A label that is unknown is `UNLABELLED`; whoever sums
     over patients counts such an image as zero.
     """
-    labels = torch.from_numpy(labels_array(rows, targets or chosen_targets(dataset.info, None)))
     return Examples(
         images=torch.from_numpy(load_images(dataset, rows, size_px)),
-        labels=labels.nan_to_num(UNLABELLED).long(),
+        labels=known_labels(rows, targets or chosen_targets(dataset.info, None)),
         attributes=encode(Conditions(), rows),
     )
+
+
+def known_labels(rows: Sequence[Row], targets: Mapping[str, int]) -> Tensor:
+    """Labels (N,) int64 of 0 and 1, of several findings (N, T); `UNLABELLED` where unknown."""
+    labels = torch.from_numpy(labels_array(rows, targets))
+    return labels.nan_to_num(UNLABELLED).long()
 
 
 def draw_batch(

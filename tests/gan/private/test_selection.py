@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from gan.generate import run_generate
 from gan.library.exported import run_export_model
 from gan.network.medigan import generate
 from gan.plans import plan_generate, plan_train_gan
-from gan.private.embedding import patient_rows
-from gan.private.selection import select
+from gan.private.embedding import image_vectors, patient_rows
+from gan.private.selection import patients_vectors, select
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.finished import ExportSettings, GenerateSettings
 from gan.settings.train import TrainGanSettings
@@ -110,6 +111,23 @@ def test_a_row_is_of_its_own_patient_alone(wide: WideMap) -> None:
     assert everybody[[0, 1, 3]].norm(dim=1).max() <= 1 + 1e-6
 
 
+def test_what_is_kept_of_patients_is_what_each_image_gives_alone(
+    wide: WideMap, discs_as_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors by the cache are those of `image_vectors`, to the bit, whoever else is kept."""
+    root = tmp_path / "patients"
+    shutil.copytree(discs_as_real, root)
+    dataset = open_dataset(root)
+    everybody = dataset.split("train")
+    some = everybody[3:8]
+    known = image_vectors(wide, torch.from_numpy(load_images(dataset, some, 32)))
+    assert torch.equal(patients_vectors(wide, dataset, some, some, 32), known)
+    assert torch.equal(patients_vectors(wide, dataset, some, everybody, 32), known)
+    assert patients_vectors(wide, dataset, (), (), 32).shape == (0, 7)
+    monkeypatch.setattr(RawMap, "__call__", None)  # a second run asks no network
+    assert torch.equal(patients_vectors(wide, dataset, some, everybody, 32), known)
+
+
 def test_a_run_releases_once_states_it_and_keeps_images_of_the_pool(
     run: Path, selecting: Select, discs_as_real: Path, pool: Path
 ) -> None:
@@ -197,8 +215,7 @@ def test_what_comes_after_the_release_reads_no_patient(
         with pytest.raises(KeyboardInterrupt):
             run_train_gan(stopped)
     released = (stopped.out / "private" / SUMS_FILE).read_bytes()
-    monkeypatch.setattr(train, "load_protected", None)  # not to be called
-    monkeypatch.setattr(train, "patient_rows", None)
+    monkeypatch.setattr(train, "patients_vectors", None)  # not to be called
     run_train_gan(stopped)
     assert (stopped.out / "private" / SUMS_FILE).read_bytes() == released
     whole = selecting(discs_as_real, tmp_path / "whole", privacy={"fixed_noise_key": 5})
