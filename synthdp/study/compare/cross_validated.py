@@ -23,6 +23,7 @@ from synthdp.evaluation.predictions import (
     read_predictions,
 )
 from synthdp.evaluation.summary import evaluate
+from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
@@ -46,8 +47,9 @@ def laid_together(
         failures: errors by the folder of the model's run.
 
     Returns:
-        Evaluations of which each stands for all folds of its cell, under the run of the first, and
-        the failures by these runs.
+        Evaluations of which each stands for all folds of its cell, under the run of the one that
+        promises least (the first of equals, and where a fold is lost), and the failures by these
+        runs.
 
     Raises:
         InputError: when an evaluation is damaged, or does not fit its data set any more.
@@ -67,14 +69,32 @@ def laid_together(
         if first.row.fold is None:
             together.append(first)
             continue
-        run = first.row.model.name
+        named = first if lost else _promising_least(folds)
+        run = named.row.model.name
         out = evaluation_folder(study, run, first.data_set, CROSS_VALIDATED)
-        settings = first.call.settings.model_copy(update={"out": out, "fold": None})
-        whole = replace(first, call=StageCall("evaluate", settings))
+        settings = named.call.settings.model_copy(update={"out": out, "fold": None})
+        whole = replace(named, call=StageCall("evaluate", settings))
         if not lost:
             _lay_together(whole, [one.folder for one in folds])
         together.append(whole)
     return together, failed
+
+
+def _promising_least(folds: Sequence[Evaluation]) -> Evaluation:
+    """Of a cell's folds the one whose run promises least, for the row has to hold for each of them.
+
+    They are asked for the same, but one that was killed has spent what it had reserved. Of a fold
+    whose statement can't be read no promise is known: it is given, so that its row says so.
+    """
+    promises = []
+    for one in folds:
+        try:
+            statement = read_statement(one.row.model)
+        except InputError:
+            return one
+        odds = statement.odds.found_at_1_percent
+        promises.append((statement.epsilon, statement.epsilon_stage, odds))
+    return folds[promises.index(max(promises))]
 
 
 def _lay_together(whole: Evaluation, folds: Sequence[Path]) -> None:

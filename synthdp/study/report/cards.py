@@ -8,6 +8,7 @@ from typing import Any
 from synthdp import __version__
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly, percent
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.uncovered import TRAINED_ON
 from synthdp.privacy.promise.words import statement_text
 from synthdp.runs.cards import (
     USE,
@@ -24,8 +25,6 @@ from synthdp.study.report.summary import strategy_words
 from synthdp.study.report.tables import metric_words, results_table
 
 MODEL_CARD, DATA_CARD = "model-card.md", "data-card.md"
-#: Splits whose patients trained the models: an exact score of theirs stays in the house.
-TRAINED_ON = ("train", "all")
 _METRIC_TYPES = {"auroc": "roc_auc", "auprc": "average_precision", "sensitivity": "recall",
                  "specificity": "specificity"}  # fmt: skip
 _OUT_OF_SCOPE = """\
@@ -102,10 +101,11 @@ def study_model_card(facts: CardFacts) -> str:
         members_found={},
         by_target=[cell for cell in facts.cells_by_target if cell.split not in TRAINED_ON],
     )
+    said = facts.summary if held_out else ()  # it tells the scores of the study's first set
     sections = [
         (
             "What it is",
-            paragraphs(f"Classifiers of one study with synthdp. {' '.join(facts.summary)}"),
+            paragraphs(f"Classifiers of one study with synthdp. {' '.join(said)}"),
         ),
         ("Results", f"{tables}\n{_SCORES}" if index else ""),
         ("Privacy of each row", _promises(facts)),

@@ -16,6 +16,7 @@ from synthdp import __version__
 from synthdp.errors import InputError
 from synthdp.pages.html import MARKS, content_policy, page_environment, page_script
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
+from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.aurocs import refuse_unfit_plan, write_comparisons
 from synthdp.study.compare.cited import interval_words
@@ -235,6 +236,7 @@ def _content(
         "cited": any(cell.cited_auroc for cell in results.cells),
         "promises": row_promise_views(results.cells, record.statements),
         "not_covered": not_covered(record.statements.values()),
+        "folds": any(row.split == CROSS_VALIDATED for row in rows),
         "missing": record.missing,
         "together": study_promise_views(promise, record.statements),
         "patches": list(shown_patches(study, record, show_real=show_real)),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import pytest
 from made_up import clinic_set, study_settings
@@ -15,9 +15,11 @@ from synthdp.evaluation.predictions import read_predictions
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.folder import StageCall
+from synthdp.stages import STAGES
 from synthdp.storage.files import read_json
 from synthdp.study import stage
-from synthdp.study.compare.results import read_results
+from synthdp.study.compare.cross_validated import laid_together
+from synthdp.study.compare.results import read_results, result_rows, write_results
 from synthdp.study.plan import plan_study
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
@@ -125,10 +127,51 @@ def test_scores_are_laid_together_anew_when_a_fold_has_others(
     first, *cells = lines[1].split(",")
     moved = ",".join([first, *cells[:-1], f"{1 - float(cells[-1]):.9g}"])
     (fold / "predictions.csv").write_text("\n".join([lines[0], moved, *lines[2:]]) + "\n")
-    from synthdp.study.compare.cross_validated import laid_together  # noqa: PLC0415 (as above)
-
     laid_together(settings.out, expand_evaluations(settings, expand_grid(settings)), {})
     assert not (read_predictions(folder).scores == before.scores).all()
+
+
+def test_the_card_holds_no_score_of_patients_who_trained_other_folds(study: StudySettings) -> None:
+    card = (study.out / "model-card.md").read_text()
+    assert "## Privacy of each row" in card
+    assert "## Results" not in card
+    assert "model-index" not in card
+    assert "AUROC" not in card
+
+
+def test_a_row_promises_what_the_weakest_of_its_folds_does(
+    study: StudySettings, tmp_path: Path
+) -> None:
+    settings = study.model_copy(update={"out": tmp_path / "study", "seeds": (0,)})
+    copytree(study.out, settings.out)
+    rows = [row for row in expand_grid(settings) if row.strategy == "real_only"]
+    second = rows[1].calls[-1].settings
+    rmtree(second.out)
+    privacy = second.privacy.model_copy(update={"epsilon": 9})
+    STAGES["finetune"].start(second.model_copy(update={"privacy": privacy}))
+    weak = read_statement(second.out)
+    assert weak.epsilon > 8 > max(read_statement(row.model).epsilon for row in rows[::2])
+
+    evaluations = expand_evaluations(settings, rows)
+    rmtree(evaluations[1].folder)  # scores of the model that stood there before
+    STAGES["evaluate"].start(evaluations[1].call.settings)
+    (row,) = result_rows(*laid_together(settings.out, evaluations, {}))
+    assert (row.run, row.state) == (second.out.name, "finished")
+    assert (row.epsilon_end_to_end, row.epsilon_stage) == (weak.epsilon, weak.epsilon_stage)
+    folder = evaluation_folder(settings.out, row.run, row.data_set, row.split)
+    assert len(read_predictions(folder).images) == row.n_images
+
+    write_results(settings.out / "results.csv", [row])
+    (settings.out / "privacy.json").unlink()  # as of a study that is not finished
+    page = run_report(ReportSettings(study=settings.out)).read_text()
+    assert "its promise is that of one model, the weakest over its folds" in page
+    together = read_json(settings.out / "privacy-dp.json")
+    assert together["epsilon"] > weak.epsilon + 1  # of all folds: more than of any row
+
+    (rows[2].model / "privacy.json").unlink()
+    (row,) = result_rows(*laid_together(settings.out, evaluations, {}))
+    assert (row.state, row.epsilon_end_to_end) == ("failed", None)
+    assert rows[2].model.name in row.error
 
 
 def test_a_fold_that_failed_fails_its_cell_and_says_which(
