@@ -56,7 +56,8 @@ SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: Seconds of one core for a thousand images of 128 px shown to a generator, by its method, and for
 #: one that is drawn.
 SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
-#: Of one that selects from a pool whose features are kept: those of a patient's image, and weights.
+#: Of those that select from a pool whose features are kept: those of a patient's image, which are
+#: kept, too, and weights.
 SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 30.0
 #: A training step of blocks costs so many times the features of its images (forward and backward),
 #: and one that clips each patient's gradient so many times.
@@ -116,6 +117,9 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             if call.stage in ("train-gan", "generate"):
                 drawn[call.out] = getattr(call.settings, "count", 0)
                 total += _generator(call) + drawn[call.out] * SECONDS_A_DRAWN
+                if call.setting("method") == "selection":
+                    data = call.setting("data")
+                    seen[data, "selection"] = _images([data]) * SECONDS_A_SELECTED
                 continue
             if call.stage == "pretrain":
                 n_shown = _images([call.setting("data")], drawn)
@@ -168,7 +172,7 @@ def _generator(call: StageCall) -> float:
     if call.stage != "train-gan":
         return 0.0
     if call.setting("method") == "selection":
-        return SECONDS_TO_SELECT + _images([call.setting("data")]) * SECONDS_A_SELECTED
+        return SECONDS_TO_SELECT
     a_kimg = SECONDS_A_KIMG.get(call.setting("method"), SECONDS_A_KIMG_OF_OTHERS)
     seconds: float = call.setting("kimg") * a_kimg * (call.setting("size_px") / 128) ** 2
     return seconds

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from made_up import clinic_set, study_settings
 
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import read_json
+from synthdp.study import estimate
 from synthdp.study.compare.results import read_results
 from synthdp.study.estimate import study_estimate
 from synthdp.study.plan import plan_study
@@ -113,6 +115,38 @@ def test_the_study_keeps_its_epsilon_end_to_end_and_says_so_before(
     assert math.isfinite(planned)
     assert read_statement(settings.out).epsilon == pytest.approx(planned, rel=1e-6)
     run_study(settings)  # finished: nothing is made again
+
+
+def test_patients_are_looked_at_once_for_all_generators_that_select(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An estimate counts the features of their images once, however many generators there are."""
+    settings = of_own_generator(values, epsilons=[1, 6])
+    own = settings.private_generator
+    assert own is not None
+    pool = Path(str(own.train["embedding"]["public"]))
+    selecting = {
+        "method": "selection",
+        "size_px": 32,
+        "channels": [8, 8, 8],
+        "selection": {
+            "features": {"name": "test_efficientnet"},
+            "tokens": {"name": "test_vit"},
+            "pool": [pool],
+            "images": 2,
+            "components": 4,
+        },
+    }
+    settings = settings.model_copy(
+        update={"private_generator": own.model_copy(update={"train": selecting})}
+    )
+    monkeypatch.setattr(estimate, "SECONDS_A_SELECTED", 0)
+    rows = expand_grid(settings)
+    without = estimate.study_seconds(settings, rows)
+    monkeypatch.setattr(estimate, "SECONDS_A_SELECTED", 1)
+    n_images = len(open_dataset(settings.data).rows)
+    assert len({call.out for row in rows for call in row.calls if call.stage == "train-gan"}) > 2
+    assert estimate.study_seconds(settings, rows) - without == pytest.approx(n_images)
 
 
 def test_a_generator_whose_classifier_failed_is_counted(
