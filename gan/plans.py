@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gan.package.conditions import Conditions, read_conditions, read_findings
 from gan.package.description import BankShape, Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
-from gan.private.pool import open_pool
+from gan.private.pool import Pool, open_pool
 from gan.settings.finished import (
     ExportSettings,
     GenerateSettings,
@@ -127,8 +127,6 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
     if settings.method == "embedding":
         _refuse_certain(conditions)
-    if settings.selection is not None and settings.method == "selection":
-        open_pool(settings.selection.pool, next(iter(targets)), settings.selection.images)
     ancestors = _ancestors(settings, dataset, conditions, table, to_come or {})
     if settings.method == "adversarial" and unit != "image":
         unit = _unit_without_promise(dataset.info, ancestors)
@@ -185,8 +183,10 @@ def _conditions(
 ) -> Conditions:
     """What is known of each row beside the class, or of several findings; and how it is drawn.
 
+    Of a selection it is what is known of the pool's candidates: no cell of a patient is read.
+
     Raises:
-        InputError: as `read_conditions` and `read_findings`.
+        InputError: as `read_conditions`, `read_findings` and `open_pool`.
     """
     prior = settings.condition_prior
     if len(targets) > 1:
@@ -202,7 +202,22 @@ def _conditions(
             f"{asked}: the generator knows one target, {name}, of which `generate` draws as many "
             f"images with it as without; leave {asked} out, or name several targets"
         )
+    if settings.method == "selection":
+        return selected_pool(settings, name).conditions
     return read_conditions(rows, settings.conditions, prior, column)
+
+
+def selected_pool(settings: TrainGanSettings, target: str) -> Pool:
+    """The pool that `method: selection` names, and the conditions of its candidates.
+
+    Raises:
+        InputError: as `open_pool`.
+    """
+    selection = settings.selection
+    assert selection is not None  # TrainGanSettings asks for it
+    return open_pool(
+        selection.pool, target, selection.images, settings.conditions, settings.condition_prior
+    )
 
 
 def _published(asked: "FindingsTable | None", findings: Sequence[str]) -> "PublishedTable | None":

@@ -6,6 +6,7 @@ algorithms themselves are `gan.training.loop`, `gan.private.embedding`, `gan.pri
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from gan.package.model import load_generator, write_generator
 from gan.package.networks import TrainedGenerator
 from gan.package.opened import open_generator
 from gan.package.pretrained import resolve_run
-from gan.plans import GanPlan, gan_plan
+from gan.plans import GanPlan, gan_plan, selected_pool
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -45,7 +46,6 @@ from gan.private.embedding import (
     vectors_of_patients,
 )
 from gan.private.findings import finding_means
-from gan.private.pool import open_pool
 from gan.private.selection import (
     candidate_vectors,
     patients_vectors,
@@ -54,9 +54,9 @@ from gan.private.selection import (
     refuse_drowned,
     select,
 )
-from gan.private.tilting import PoolMoments
+from gan.private.tilting import Groups, PoolMoments
 from gan.private.wide_map import RawMap, fit_wide_map, saved_wide_map
-from gan.settings.parts import DpDiscriminatorSettings
+from gan.settings.parts import DpDiscriminatorSettings, SelectionSettings
 from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
 from gan.training.examples import Examples, known_labels, load_examples, load_protected
@@ -88,6 +88,8 @@ from synthdp.runs.cards import model_card
 from synthdp.runs.folder import Run, open_run
 from synthdp.runs.tracking import names_to_send
 
+logger = logging.getLogger(__name__)
+
 STAGE = "train-gan"
 #: Within a run's private part: the one noisy release of `method: embedding`.
 SUMS_FILE = "embedding.safetensors"
@@ -101,6 +103,10 @@ _CARD_WORDS = {
     "selection": (
         "It draws among images that were kept of a public pool, which cost nothing; it saw "
         "patients through one noisy mean of public features alone, by which the pool was weighted."
+    ),
+    "selection, conditions": (
+        " What is drawn beside the class is what the pool's images are labelled with, as often as "
+        "public shares say: of patients none of it was read, so it tells nothing of theirs."
     ),
     "dp_discriminator": (
         "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
@@ -139,7 +145,7 @@ def _finish(
     info = plan.privacy.dataset.info
     shape: AnyShape = settings.shape(plan.conditions)
     if isinstance(generator, Bank):
-        shape = BankShape(size_px=settings.size_px, images=generator.images.shape[1])
+        shape = _bank_shape(settings, plan)
     elif isinstance(generator, Generator) and generator.film is not None:
         shape = shape.model_copy(update={"film": True})
     target = "" if len(plan.targets) > 1 else next(iter(plan.targets))
@@ -147,6 +153,14 @@ def _finish(
     write_generator(run.path, generator.state_dict(), description)
     statement = plan.privacy.statement_after(spent)
     run.finish(statement, _card(settings, info, description, statement))
+
+
+def _bank_shape(settings: TrainGanSettings, plan: GanPlan) -> BankShape:
+    """What is kept of a pool."""
+    assert settings.selection is not None  # TrainGanSettings asks for it
+    return BankShape(
+        size_px=settings.size_px, images=settings.selection.images, conditions=plan.conditions
+    )
 
 
 def _card(
@@ -157,6 +171,8 @@ def _card(
     film = (
         " Its opaque marks and grain come from a formula, not a network." if settings.film else ""
     )
+    conditioned = settings.method == "selection" and settings.conditions
+    public = _CARD_WORDS["selection, conditions"] if conditioned else ""
     unused = {"dp_discriminator", "embedding", "selection"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
@@ -164,7 +180,7 @@ def _card(
         summary=(
             f"Draws grey {settings.size_px} px patches with {description.classes_in_words}{given}. "
             f"It was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
-            f"makes a data set with it. {_CARD_WORDS[settings.method]}{film}"
+            f"makes a data set with it. {_CARD_WORDS[settings.method]}{public}{film}"
         ),
         statement=statement,
         settings={name: _names_alone(value) for name, value in facts.items()},
@@ -222,7 +238,8 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
     """
     selection = settings.selection
     assert selection is not None  # TrainGanSettings asks for it
-    pool = open_pool(selection.pool, next(iter(plan.targets)), selection.images)
+    pool = selected_pool(settings, next(iter(plan.targets)))
+    _warn_of_random_networks(selection)
     raw = RawMap.of(selection, settings.size_px, chosen_device(settings.device))
     of_pool = pool_features(pool, raw, settings.size_px)
     fitted = fit_wide_map(
@@ -247,6 +264,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         tensors["sums"], plan.privacy.mechanism, candidate_vectors(made_by, of_pool), pool.labels,
         images=selection.images, constant=selection.constant, class_prior=settings.class_prior,
         separation=selection.separation, seed=settings.seed,
+        combinations=Groups(pool.combinations, pool.shares),
     )  # fmt: skip
     run.log(
         candidates=len(pool.labels),
@@ -255,12 +273,25 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         shift=round(selected.shift, 4),
         z=round(selected.z, 2),
     )
-    bank = Bank(settings.size_px, selection.images)
+    bank = Bank(**_bank_shape(settings, plan).arguments)
     for value, places in enumerate(selected.places):
         bank.images[value] = pool_images(pool, places, settings.size_px)
     if plan.privacy.mechanism is None:
         return bank, plan.privacy.release
     return bank, ledger.close()
+
+
+def _warn_of_random_networks(selection: SelectionSettings) -> None:
+    """Say so where what is selected by means little, since no weights are there."""
+    networks = {"selection.features": selection.features, "selection.tokens": selection.tokens}
+    if random := [name for name, one in networks.items() if one.weights is None]:
+        logger.warning(
+            "warning: %s %s no weights, so that what is kept is chosen by networks that start at "
+            "random: to try things out. For a set to be used name their weights (hub lets timm "
+            "download them, once)",
+            " and ".join(random),
+            "have" if len(random) > 1 else "has",
+        )
 
 
 def _train_on_embedding(
@@ -521,7 +552,8 @@ def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:
 
     Public weights are not among them: their own sha256 stands in the settings.
     """
-    codes = encode(plan.conditions, plan.rows).numpy().tobytes()
+    learned = plan.rows if settings.method == "adversarial" else ()  # no private one reads cells
+    codes = encode(plan.conditions, learned).numpy().tobytes()
     known = plan.conditions.model_dump_json().encode() + codes
     digests = {"conditions": hashlib.sha256(known).hexdigest()}
     if settings.init is not None:

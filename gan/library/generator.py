@@ -20,6 +20,7 @@ from gan.network.sampling import (
     Conditioned,
     draw_codes,
     draw_findings,
+    prior_codes,
     sample_images,
 )
 from gan.package.conditions import UNKNOWN, Conditions, attribute_cells
@@ -192,7 +193,7 @@ class Generator:
 
     def prior_codes(self, labels: Tensor, seed: int) -> Tensor:
         """Conditions of images as the generator's prior has them, codes (N, A) int64."""
-        return draw_codes(self.known.tables, labels, seed)
+        return prior_codes(self._network, self.known.tables, labels, seed)
 
     def prior_findings(self, count: int, seed: int, drawn: Conditions | None = None) -> Conditioned:
         """Findings and conditions of images: labels (N, T), -1 unknown, and codes (N, A), int64.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .sampling import GENERATORS, AnyGenerator, draw_codes, draw_findings, sample_images
+from .sampling import GENERATORS, AnyGenerator, draw_findings, prior_codes, sample_images
 
 BATCH = 32
 
@@ -77,7 +77,7 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
     else:
         labels = _labels(condition, num_samples, first)
         words = [content["words"][label] for label in labels.tolist()]
-        codes = draw_codes(content["prior"], labels, seed)
+        codes = prior_codes(generator, content["prior"], labels, seed)
     batches = sample_images(generator, labels, codes, seed, batch=BATCH, vectors=vectors)
     images = [pixels for batch in batches for pixels in as_pixels(batch[:, 0].cpu().numpy())]
     if not save_images:

@@ -67,6 +67,16 @@ def draw_codes(prior: Prior, labels: Tensor, seed: int) -> Tensor:
     return torch.tensor(codes, dtype=torch.int64)
 
 
+def prior_codes(generator: AnyGenerator, prior: Prior, labels: Tensor, seed: int) -> Tensor:
+    """The attributes of images where nothing is asked for: codes (N, A) int64, as `draw_codes`.
+
+    Of a bank they are those of the images that come in its order.
+    """
+    if isinstance(generator, Bank):
+        return generator.codes(seed, len(labels))
+    return draw_codes(prior, labels, seed)
+
+
 def draw_findings(blocks: Sequence[Table], count: int, seed: int, findings: int) -> Conditioned:
     """Draw what images of several findings show: labels (N, T), and codes (N, A), int64.
 
@@ -194,7 +204,7 @@ def sample_images(
         positions = range(part.start, part.stop)
         latents = draw_latents(seed, positions, size)
         if isinstance(generator, Bank):
-            latents[:, generator.z_dim] = generator.order(seed, positions)
+            latents[:, generator.z_dim] = generator.order(seed, positions, attributes[part])
         z, noise = latents.to(device).split([generator.z_dim, generator.noise_dim], dim=1)
         if vectors is not None:
             z = vectors[part].to(device)

@@ -12,6 +12,8 @@ from synthdp.config.settings import Settings
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from synthdp.data.dataset import Row
@@ -203,6 +205,91 @@ def read_conditions(
     else:
         prior = 2 * (_independent(without_prior, public_prior),)
     return Conditions.model_validate({**without_prior.model_dump(), "prior": prior})
+
+
+def public_conditions(
+    rows: "Sequence[Row]",
+    names: Sequence[str],
+    shares: Mapping[str, Mapping[str, float]] | None,
+    images: int,
+) -> Conditions:
+    """The conditions by which `images` of each class are kept of public rows, and drawn later.
+
+    Each value is drawn by its public weight, whatever the others and the class are, or all values
+    as often as each other; shares are rounded to whole images. No other value is known.
+
+    Args:
+        rows: of sets without patients, with a cell for each name.
+        names: columns of their manifests.
+        shares: by name, a weight for some of its values; needs every name.
+        images: how many are kept of each class.
+
+    Raises:
+        InputError: when no row has a value, a column has none, one or more than 16, or an image is
+            too much for a combination's share.
+    """
+    if not names:
+        return Conditions()
+    weights: dict[str, Mapping[str, float]] = {}
+    for name in names:
+        there = _levels(rows, name) if rows else ()
+        asked = dict.fromkeys(there, 1.0) if shares is None else shares[name]
+        if unknown := sorted(set(asked) - set(there)):
+            raise InputError(
+                f"condition_prior.{name}: no candidate of selection.pool has {unknown[0]!r} (they "
+                f"have: {', '.join(there)}); name what they have, each with a weight"
+            )
+        if not asked:
+            raise InputError(f"condition_prior.{name}: names no value; give some, each a weight")
+        weights[name] = asked
+    levels = tuple(tuple(sorted(weights[name])) for name in names)
+    known = Conditions(names=tuple(names), levels=levels)
+    kept = _whole(_independent(known, weights), images)
+    return known.model_copy(update={"prior": (kept, kept)})
+
+
+def _whole(drawn: Sequence[Combination], images: int) -> tuple[Combination, ...]:
+    """Combinations whose shares are those of whole images: by largest remainders (Hamilton).
+
+    Raises:
+        InputError: when one gets none.
+    """
+    exact = [one.share * images for one in drawn]
+    counts = [math.floor(one) for one in exact]
+    by_rest = sorted(range(len(drawn)), key=lambda index: counts[index] - exact[index])
+    for index in by_rest[: images - sum(counts)]:
+        counts[index] += 1
+    if not all(counts):
+        raise InputError(
+            f"selection.images: of {images:,} images of each class, {counts.count(0):,} of the "
+            f"{len(counts):,} combinations of conditions get none by their shares; keep more "
+            "images, or name fewer conditions, or values of larger shares in condition_prior"
+        )
+    return tuple(
+        Combination(codes=one.codes, share=count / images)
+        for one, count in zip(drawn, counts, strict=True)
+    )
+
+
+def combinations_of(conditions: Conditions, rows: "Sequence[Row]") -> "NDArray[np.int64]":
+    """Which combination of the prior each row is, (N,) int64; -1 where it is none of them.
+
+    All are 0 where there are no conditions.
+    """
+    import numpy as np  # noqa: PLC0415 (settings start without it)
+
+    place = {one.codes: index for index, one in enumerate(conditions.prior[0])} or {(): 0}
+    codes = [
+        {level: code for code, level in enumerate(levels, start=1)} for levels in conditions.levels
+    ]
+    columns = list(zip(conditions.names, codes, strict=True))
+    found = [
+        place.get(
+            tuple(code_of.get(row.attributes[name], UNKNOWN) for name, code_of in columns), -1
+        )
+        for row in rows
+    ]
+    return np.array(found, dtype=np.int64)
 
 
 def read_findings(

@@ -1,6 +1,7 @@
 """What `model/settings.json` says of a generator, parsed once and passed on as this."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -133,9 +134,10 @@ class MixtureShape(_Shape):
 
 
 class BankShape(_Shape):
-    """The shape of a `gan.network.bank.Bank`, which knows the class alone.
+    """The shape of a `gan.network.bank.Bank`.
 
-    `images` are those of each class.
+    `images` are those of each class. With conditions they stand in the order of the prior's
+    combinations, whose shares are those of whole images, the same in either class.
     """
 
     architecture: Literal["bank"] = "bank"
@@ -145,15 +147,33 @@ class BankShape(_Shape):
     conditions: Conditions = Conditions()
 
     @model_validator(mode="after")
-    def _knows_the_class_alone(self) -> "BankShape":
-        if self.conditions.names or self.conditions.findings:
-            raise ValueError("a bank knows the class alone, and no conditions")
+    def _holds_what_is_drawn(self) -> "BankShape":
+        if self.conditions.findings:
+            raise ValueError("a bank knows one target, and no findings")
+        if not self.conditions.names:
+            return self
+        levels = product(*(range(1, count + 1) for count in self.conditions.level_counts))
+        if self.conditions.prior[0] != self.conditions.prior[1] or (
+            {one.codes for one in self.conditions.prior[0]} != set(levels)
+        ):
+            raise ValueError("a bank draws every combination of levels, alike in either class")
+        counts = [count for _, count in self.cells]
+        if min(counts) < 1 or sum(counts) != self.images:
+            raise ValueError("the shares of a bank's conditions are not those of its images")
         return self
+
+    @property
+    def cells(self) -> list[tuple[list[int], int]]:
+        """Combinations of codes, in order, and how many images of each class each has."""
+        return [
+            (list(one.codes), round(one.share * self.images)) for one in self.conditions.prior[0]
+        ]
 
     @property
     def arguments(self) -> dict[str, Any]:
         """What the network is built by, as plain values."""
-        return self.model_dump(include={"size_px", "images", "z_dim"})
+        cells = {"cells": self.cells} if self.conditions.names else {}
+        return {**self.model_dump(include={"size_px", "images", "z_dim"}), **cells}
 
 
 TrainedShape: TypeAlias = HaarShape | DcganShape

@@ -1,38 +1,58 @@
 """The public pool that a private generator selects from: data sets without patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gan.package.conditions import Conditions, combinations_of, public_conditions
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.errors import InputError
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidates: sets without patients, and their rows of known class.
+    """The candidates: sets without patients, and their rows of known class and conditions.
 
-    members: each set with its rows; labels: (N,) of 0 and 1, over all members in order.
+    members: each set with its rows; labels: (N,) of 0 and 1, over all members in order; conditions:
+    what is known of a candidate beside the class, and how often each combination is kept, as a
+    share of the images of either class; combinations: (N,) which of these a candidate is, all 0
+    where there are no conditions.
     """
 
     members: tuple[tuple[Dataset, tuple[Row, ...]], ...]
     labels: NDArray[np.int64]
+    conditions: Conditions
+    combinations: NDArray[np.int64]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The share (G,) of each combination."""
+        return np.array([one.share for one in self.conditions.prior[0]] or [1.0])
 
 
-def open_pool(paths: Sequence[Path], target: str, images: int) -> Pool:
-    """The pool that settings name; reads manifests alone.
+def open_pool(
+    paths: Sequence[Path],
+    target: str,
+    images: int,
+    conditions: Sequence[str] = (),
+    shares: Mapping[str, Mapping[str, float]] | None = None,
+) -> Pool:
+    """The pool that settings name; reads manifests alone, and of no patient.
 
     Args:
         paths: data sets.
         target: what class 1 is.
         images: how many of each class will be kept.
+        conditions: columns of the sets' manifests that images are kept and drawn by.
+        shares: by condition, a public weight for each of its values that are drawn; all values of
+            the pool, as often as each other, where there are none.
 
     Raises:
-        InputError: when a set holds patients or lacks the target, or a class has too few candidates
-            or none.
+        InputError: when a set holds patients or lacks the target or a condition, no candidate has a
+            value, or a class (of a combination of values) has too few candidates or none.
     """
     members, labels = [], list[float]()
     for path in paths:
@@ -50,16 +70,67 @@ def open_pool(paths: Sequence[Path], target: str, images: int) -> Pool:
             )
         column = info.targets.index(target)
         rows = tuple(row for row in dataset.split("train") if row.targets[column] in {0, 1})
+        _refuse_missing_columns(info.name, rows, conditions)
         members.append((dataset, rows))
         labels += [row.targets[column] for row in rows]
-    of_each = np.array(labels, dtype=np.int64)
-    for value in (0, 1):
-        count = int((of_each == value).sum())
-        if count < images:
-            has = f"{count:,} candidates have" if count else "no candidate has"
-            raise InputError(
-                f"selection.pool: {has} {target} {value}, and {images:,} are to be kept of each "
-                "class (selection.images); add a set that has more, such as `synthdp data phantoms "
-                f"patients={4 * images}`, or keep fewer"
+    rows = tuple(row for _, own in members for row in own)
+    known = public_conditions(rows, conditions, shares, images)
+    of_each = combinations_of(known, rows)
+    taken = iter(of_each >= 0)
+    pool = Pool(
+        members=tuple(
+            (dataset, tuple(row for row in own if next(taken))) for dataset, own in members
+        ),
+        labels=np.array(labels, dtype=np.int64)[of_each >= 0],
+        conditions=known,
+        combinations=of_each[of_each >= 0],
+    )
+    _refuse_too_few(pool, target, images)
+    return pool
+
+
+def _refuse_missing_columns(name: str, rows: Sequence[Row], conditions: Sequence[str]) -> None:
+    has = rows[0].attributes.keys() if rows else set(conditions)
+    if missing := [one for one in conditions if one not in has]:
+        raise InputError(
+            f"conditions: the pool's set {name} has no column {missing[0]!r} (attributes: "
+            f"{', '.join(sorted(has)) or 'none'}); with method: selection conditions are those of "
+            "the pool, so leave it out, or name sets that have it"
+        )
+
+
+def _refuse_too_few(pool: Pool, target: str, images: int) -> None:
+    """Refuse a pool that has fewer candidates of something than are to be kept of it."""
+    counts = np.rint(pool.shares * images).astype(int)
+    words = [
+        " and ".join(
+            f"{name} {levels[code - 1]}"
+            for name, levels, code in zip(
+                pool.conditions.names, pool.conditions.levels, one.codes, strict=True
             )
-    return Pool(tuple(members), of_each)
+        )
+        for one in pool.conditions.prior[0]
+    ]
+    for value in (0, 1):
+        there = np.bincount(pool.combinations[pool.labels == value], minlength=len(counts))
+        for index, (count, asked) in enumerate(zip(there, counts, strict=True)):
+            if count >= asked:
+                continue
+            has = f"{count:,} candidates have" if count else "no candidate has"
+            what, mend = "of each class (selection.images)", "keep fewer"
+            if words:
+                has += f" {words[index]} and"
+                what = "of these, by their share of selection.images"
+                mend = "keep fewer, or give the value a smaller share in condition_prior"
+            raise InputError(
+                f"selection.pool: {has} {target} {value}, and {asked:,} are to be kept {what}; add "
+                "a set that has more, such as `synthdp data phantoms "
+                f"patients={_enough(pool, int(count), int(asked), images)}`, or {mend}"
+            )
+
+
+def _enough(pool: Pool, count: int, asked: int, images: int) -> int:
+    """About how many phantom patients, of 1.8 images each, have a few times what is asked for."""
+    if not pool.conditions.names or not count:
+        return 4 * images
+    return round(2.5 * asked / count * len(pool.labels) / 1.8)

@@ -22,6 +22,7 @@ from torch import Tensor
 from gan.private.embedding import class_means
 from gan.private.pool import Pool
 from gan.private.tilting import (
+    Groups,
     PoolMoments,
     drawn_candidates,
     effective_size,
@@ -121,15 +122,16 @@ def patients_vectors(
 
 
 def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
-    """Some candidates, by their places in the pool in rising order: (n, S, S) uint8."""
-    parts, first = [], 0
+    """Some candidates (n,), by their places in the pool: (n, S, S) uint8."""
+    images, first = np.empty((len(places), size_px, size_px), np.uint8), 0
     for dataset, rows in pool.members:
-        own = places[(places >= first) & (places < first + len(rows))] - first
-        first += len(rows)
+        own = np.flatnonzero((places >= first) & (places < first + len(rows)))
         if len(own):
-            grey = load_images(dataset, [rows[place] for place in own], size_px)[:, 0]
-            parts.append(np.rint((grey + 1) * 127.5).clip(0, 255).astype(np.uint8))
-    return torch.from_numpy(np.concatenate(parts))
+            chosen = [rows[place] for place in places[own] - first]
+            grey = load_images(dataset, chosen, size_px)[:, 0]
+            images[own] = np.rint((grey + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        first += len(rows)
+    return torch.from_numpy(images)
 
 
 def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> None:
@@ -165,6 +167,8 @@ def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> 
 class Selected:
     """Which candidates were kept, (2, n) places in the pool by class, and how it went.
 
+    Of combinations of conditions, those of the first come first.
+
     effective: of each class, how many equally weighted candidates its weights are worth; shift, z:
     how far patients lie from the pool, in units of the pool's variance, and of the noise.
     """
@@ -186,8 +190,12 @@ def select(
     class_prior: float,
     separation: float,
     seed: int,
+    combinations: Groups | None = None,
 ) -> Selected:
     """Weight the candidates of each class by a release, and draw `images` of each by the weights.
+
+    The weights of each combination of conditions sum to its public share, so that what is known of
+    it is what candidates are labelled with: the release tells classes apart, and nothing else.
 
     A release that lies no further from the pool than noise would leaves equal weights; it is not
     refused, for that would tell more of patients than what is kept does.
@@ -202,6 +210,7 @@ def select(
         class_prior: the public share of class 1.
         separation: as of `wiener_targets`.
         seed: of the drawing.
+        combinations: of the candidates, with shares of whole images; one when not given.
     """
     released, deviations = class_means(sums, mechanism, class_prior=class_prior, constant=constant)
     moments = PoolMoments.of(vectors)
@@ -211,13 +220,29 @@ def select(
         released.double().numpy(), deviations.double().numpy(), moments, apart,
         separation=separation,
     )  # fmt: skip
+    of_all = combinations or Groups.one(len(labels))
     places, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
-        weights = tilted_weights(own, targets.means[value], targets.ridge, most=1 / images)
-        drawn = drawn_candidates(weights, images, np.random.default_rng((seed, value)))
+        groups = Groups(of_all.of_each[labels == value], of_all.shares)
+        weights = tilted_weights(
+            own, targets.means[value], targets.ridge, most=1 / images, groups=groups
+        )
+        drawn = _drawn(weights, groups, images, np.random.default_rng((seed, value)))
         places.append(np.flatnonzero(labels == value)[drawn])
         effective.append(effective_size(weights))
     return Selected(np.stack(places), (effective[0], effective[1]), targets.shift, targets.z[0])
+
+
+def _drawn(
+    weights: Array, groups: Groups, images: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """`images` different candidates, of each group its share, one group after the other."""
+    drawn = []
+    for group, share in enumerate(groups.shares):
+        own = np.flatnonzero(groups.of_each == group)
+        count = round(share * images)
+        drawn.append(own[drawn_candidates(weights[own] / share, count, rng)])
+    return np.concatenate(drawn)
 
 
 def candidate_vectors(features: WideMap, raw: NDArray[np.float16]) -> Array:

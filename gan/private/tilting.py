@@ -5,8 +5,8 @@ Among all weights with a given mean vector those of maximum entropy are w_i ~ ex
 against. None may be larger than one image of what is kept, so that each is kept once at most. Theta
 is the minimum of a convex function of D numbers. The release is noisy, and how noisy
 is public: so the mean that is asked for is the Wiener estimate of the true one, in the directions
-in which the pool varies, and what is left of its noise is a ridge on theta. Post-processing: no
-patient is read.
+in which the pool varies, and what is left of its noise is a ridge on theta. Where candidates are of
+groups, such as views, each group's weights have a public sum. Post-processing: no patient is read.
 """
 
 from dataclasses import dataclass
@@ -106,42 +106,76 @@ def _wiener(vector: Array, variance: float, pool: PoolMoments) -> tuple[Array, f
     return pool.directions @ (gain * (pool.directions.T @ vector)), kappa, float(z)
 
 
-def tilted_weights(vectors: Array, target: Array, ridge: float, *, most: float) -> Array:
+@dataclass(frozen=True)
+class Groups:
+    """Which of several groups each candidate is of, (N,) from 0, and the share of each, (G,).
+
+    A group's weights sum to its share, whatever the patients are.
+    """
+
+    of_each: NDArray[np.int64]
+    shares: Array
+
+    @classmethod
+    def one(cls, count: int) -> "Groups":
+        """All candidates in a single group."""
+        return cls(np.zeros(count, np.int64), np.ones(1))
+
+
+def tilted_weights(
+    vectors: Array, target: Array, ridge: float, *, most: float, groups: Groups | None = None
+) -> Array:
     """Weights (N,) of sum 1, none above `most`, under which the mean of vectors (N, D) is a target.
 
-    They minimise KL(w | equal) + |mean - target|^2 / (2 ridge) under both bounds. The dual, which
-    is minimised by L-BFGS, is a sum over candidates of a smooth convex function of a = theta' (v -
-    target) + lambda: its slope is the weight, exp(a - 1) / N up to `most`. Its gradient is what
-    mean and sum are off.
+    They minimise KL(w | equal) + |mean - target|^2 / (2 ridge) under both bounds, and each group's
+    sum is its share. The dual, which is minimised by L-BFGS, is a sum over candidates of a smooth
+    convex function of a = theta' (v - target) + lambda of its group: its slope is the weight,
+    exp(a - 1) / N up to `most`. Its gradient is what the mean and the groups' sums are off.
 
     Args:
         vectors: of the candidates of a class.
         target: (D,).
-        ridge: positive; the larger, the nearer weights stay to equal ones.
-        most: the largest weight, at least 1 / N.
+        ridge: positive; the larger, the nearer weights stay to equal ones within each group.
+        most: the largest weight, at least its share / its candidates in each group.
+        groups: all candidates are one when not given.
 
     Raises:
         RunError: when no finite theta is found.
     """
-    count = len(vectors)
+    size, count = vectors.shape[1], len(vectors)
+    groups = groups or Groups.one(count)
+    shares, n_groups = groups.shares, len(groups.shares)
+    sizes = np.bincount(groups.of_each, minlength=n_groups)
+    equal: Array = (shares / sizes)[groups.of_each]
     if not np.isfinite(ridge):
-        return np.full(count, 1 / count)
-    centred, log_most = vectors - target, float(np.log(most * count))
+        return equal
+    order = np.argsort(groups.of_each, kind="stable")  # a group after the other
+    centred, own = vectors[order] - target, groups.of_each[order]
+    bounds, log_most = np.cumsum(sizes)[:-1], float(np.log(most * count))
+
+    def of_groups(values: Array) -> Array:
+        return np.array([part.sum() for part in np.split(values, bounds)])
+
+    def above_most(point: Array) -> Array:
+        """Positive where the bound holds a weight."""
+        above: Array = centred @ point[:size] + point[size:][own] - 1 - log_most
+        return above
 
     def dual(point: Array) -> tuple[float, Array]:
-        theta, level = point[:-1], point[-1]
-        above = centred @ theta + level - 1 - log_most  # positive where the bound holds a weight
+        theta, above = point[:size], above_most(point)
         weights = most * np.exp(above.clip(max=0))
-        value = (weights + most * above.clip(min=0)).sum() - level + ridge / 2 * theta @ theta
-        return float(value), np.append(weights @ centred + ridge * theta, weights.sum() - 1)
+        value = (weights + most * above.clip(min=0)).sum() - shares @ point[size:]
+        off = np.append(weights @ centred + ridge * theta, of_groups(weights) - shares)
+        return float(value + ridge / 2 * theta @ theta), off
 
-    start = np.append(np.zeros(vectors.shape[1]), 1.0)  # equal weights
+    start = np.append(np.zeros(size), 1 + np.log(shares * count / sizes))  # equal weights
     found = minimize(dual, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
-    above = centred @ found.x[:-1] + found.x[-1] - 1 - log_most
-    weights = np.exp(above.clip(max=0))
-    if not np.isfinite(weights).all() or not weights.any():
+    weights = np.exp(above_most(found.x).clip(max=0))
+    sums = of_groups(weights)
+    if not np.isfinite(weights).all() or not sums.all():
         raise RunError("selection: the weights are not finite; the pool's vectors are damaged")
-    normalised: Array = weights / weights.sum()
+    normalised = np.empty(count)
+    normalised[order] = weights * (shares / sums)[own]
     return normalised
 
 

@@ -205,7 +205,7 @@ def spectrum_figures(sets: Sets) -> Iterator[Figure]:
 def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """What the labels carry: trained on it and tested on held-out patients, and the other way.
 
-    Of several targets each has figures of its own, whose measure names it; and how well images show
+    Of several targets each has figures of its own, whose measure names it. And how well images show
     each attribute that they were asked for, such as the view.
     """
     several = len(sets.targets) > 1

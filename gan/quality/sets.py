@@ -103,7 +103,7 @@ class Sets:
     """The sets of an assessment; `compare_n` images of each are compared where n is to be equal.
 
     `targets` are those of the synthetic set, which the real one has too, perhaps beside others;
-    `conditions` the levels of attributes that both have, beside several targets.
+    `conditions` the levels of attributes that both have.
     `seed` drives every draw; patients are drawn `redraws` times for an interval.
     """
 
@@ -160,7 +160,7 @@ def measure_sets(settings: AssessSettings) -> Sets:
     compare_n = _equal_n(settings.compare_n, sizes)
     networks = _networks(settings)
     size_px, targets = real.info.size_px, synthetic.info.targets
-    conditions = _common_levels(synthetic, real) if len(targets) > 1 else ()
+    conditions = _common_levels(synthetic, real)
 
     def made_up(dataset: Dataset) -> MeasuredSet:
         rows = dataset.split("all")

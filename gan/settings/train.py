@@ -96,7 +96,8 @@ class TrainGanSettings(Settings):
     """Kind of network: `haar` draws wavelet bands, `dcgan` is the paper's baseline."""
 
     conditions: tuple[str, ...] = Field(default=(), max_length=3)
-    """Columns of the manifest that are given to the networks beside the class, at most 3.
+    """Columns of the manifest that are given to the networks beside the class, at most 3. Of
+    `method: selection` they are columns of the pool's sets, and nothing of patients' is read.
     Example: [view]
     """
 
@@ -119,7 +120,9 @@ class TrainGanSettings(Settings):
     """
 
     condition_prior: dict[str, dict[str, Positive]] | None = None
-    """How the conditions are drawn later, in place of how they stand in the train split.
+    """How the conditions are drawn later, in place of how they stand in the train split; of
+    `method: selection`, where every value of the pool comes as often when this is not set, public
+    shares, such as published ones.
     Example: {view: {CC: 1, MLO: 1}}
     """
 
@@ -301,10 +304,11 @@ class TrainGanSettings(Settings):
                 f"method: {self.method} takes neither film, style_spread nor class_spread: they "
                 "finish an adversarial training, and read patients without noise; leave them out"
             )
-        if self.conditions:
+        if self.conditions and self.method != "selection":
             raise ValueError(
                 f"method: {self.method} knows the class alone, since the levels of conditions are "
-                "read from patients; leave conditions out"
+                "read from patients; leave conditions out, or set method: selection, which has "
+                "them from its pool"
             )
         if self.arch != "haar":
             raise ValueError(f"method: {self.method} trains arch: haar; set that")

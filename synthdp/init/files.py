@@ -6,9 +6,17 @@ from pathlib import Path
 
 from synthdp.config.packaged import packaged_config, with_weights
 from synthdp.config.settings import load_settings
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.init.answers import Answers
-from synthdp.init.kinds import WRITTEN
+from synthdp.init.kinds import (
+    DRAWN_TARGET,
+    MOVED_GENERATOR,
+    POOL_CONFIG,
+    POOL_FILE,
+    WRITTEN,
+    selects,
+)
 from synthdp.init.readme import readme
 from synthdp.stages import STAGES
 from synthdp.storage.files import atomic_folder, write_atomic
@@ -22,6 +30,8 @@ _HEADS = {
     "# such as how patients are found: the group of patient_pattern is the patient's id.",
     "generator.yaml": "A generator of your patients with a guarantee:\n"
     "# `synthdp train-gan generator.yaml`.",
+    POOL_FILE: "Phantoms that the generator selects from: `synthdp data phantoms pool.yaml`.\n"
+    "# More patients leave more to choose from.",
     "study.yaml": "Three arms on your patients: patients alone, with private synthetic images,\n"
     "# and without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says\n"
     "# how long it takes.",
@@ -30,8 +40,6 @@ _HEADS = {
     "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
     "# `synthdp finetune classifier.yaml`.",
 }
-#: What phantoms of masses are labelled for, which a head may begin with.
-DRAWN_TARGET = "malignant"
 #: Below this a population leaves delta at 1e-4; above it is a tenth of 1 / population or less.
 _SMALL = 5000
 
@@ -46,6 +54,10 @@ def write_folder(folder: Path, answers: Answers) -> Path:
     written = WRITTEN[answers.kind]
     texts = {"data.yaml": _import_settings(answers)}
     texts |= {file: _filled(file, name, answers) for file, (name, _) in written.items()}
+    if selects(answers.kind, answers.targets):
+        texts[POOL_FILE] = _with_head(POOL_FILE, _body(POOL_CONFIG), answers)
+    elif "generator.yaml" in written:
+        texts["generator.yaml"] = _filled("generator.yaml", MOVED_GENERATOR, answers)
     if answers.kind == "patches":
         texts[ASSESS_FILE] = _with_head(ASSESS_FILE, _body("gan/assess"), answers)
     texts["README.md"] = readme(answers)
@@ -54,6 +66,8 @@ def write_folder(folder: Path, answers: Answers) -> Path:
             write_atomic(scratch / file, text)
         for file, (_, stage) in written.items():  # what does not fit is never left behind
             load_settings(STAGES[stage].settings_class(), scratch / file)
+        if POOL_FILE in texts:
+            load_settings(PhantomSettings, scratch / POOL_FILE)
     return folder
 
 

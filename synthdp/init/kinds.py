@@ -6,6 +6,14 @@ from typing import Literal
 #: Flat images of one target, such as patches; of several findings; volumes.
 Kind = Literal["patches", "findings", "volumes"]
 
+#: What phantoms of masses are labelled for: a head may begin with them, and a generator select from
+#: them, where images have the same target.
+DRAWN_TARGET = "malignant"
+#: The generator of another target, of which there are no phantoms to select from.
+MOVED_GENERATOR = "gan/own-private-embedding"
+#: The phantoms that a generator selects from: settings of `synthdp data phantoms`.
+POOL_FILE, POOL_CONFIG = "pool.yaml", "data/pool-phantoms"
+
 #: Which packaged settings are filled in as which file, and the stage that reads them.
 WRITTEN: Mapping[Kind, Mapping[str, tuple[str, str]]] = {
     "patches": {
@@ -22,3 +30,8 @@ WRITTEN: Mapping[Kind, Mapping[str, tuple[str, str]]] = {
         "classifier.yaml": ("classify/volumes-head", "finetune"),
     },
 }
+
+
+def selects(kind: Kind, targets: tuple[str, ...]) -> bool:
+    """Whether the generator of such images selects among phantoms."""
+    return kind == "patches" and targets == (DRAWN_TARGET,)

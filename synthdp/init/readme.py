@@ -2,7 +2,7 @@
 
 from synthdp.data.looks.pose import shows_chests
 from synthdp.init.answers import Answers
-from synthdp.init.kinds import Kind
+from synthdp.init.kinds import Kind, selects
 
 _HEAD = """\
 # {name}
@@ -16,7 +16,7 @@ _PATCHES = """\
 synthdp data import data.yaml                  # your images -> data/{name}
 synthdp data check data/{name}
 synthdp data phantoms --out data/phantoms      # drawings: public, and free of privacy cost
-synthdp train-gan generator.yaml               # a generator with a guarantee
+{pool}synthdp train-gan generator.yaml               # a generator with a guarantee{minutes}
 synthdp generate runs/private-generator --out data/private-synthetic --per-class 300
 synthdp assess data/private-synthetic assess.yaml --real data/{name} --out assessed
 synthdp study study.yaml                       # figures and tables: studies/{name}/report.html
@@ -37,11 +37,27 @@ synthetic set are two releases of the same patients, and count together.
 | --- | --- |
 | `data.yaml` | how images, classes and patients are found |
 | `generator.yaml` | the private generator (epsilon 3 of what the study asks for in all) |
-| `study.yaml` | patients alone, with private synthetic images, and without privacy |
+{pool_row}| `study.yaml` | patients alone, with private synthetic images, and without privacy |
 | `classifier.yaml` | the classifier that you release (epsilon 6) |
 | `assess.yaml` | how synthetic images are held against your patients |
 
+{generator}
+
 Class 1 is `{targets}`."""
+#: Where a generator selects: the command for its pool, its row, and what it does.
+_POOL = """\
+synthdp data phantoms pool.yaml                # more of them, to select from: 2 to 4 minutes
+"""
+_POOL_ROW = "| `pool.yaml` | the phantoms that the generator selects from |\n"
+_SELECTS = """\
+The generator keeps those phantoms of the pool that one noisy release of your patients' mean
+features asks for: it shows drawings, weighted towards your patients, and no patient. With
+`conditions: [view, breast_density]` in `generator.yaml` its images are labelled with these too,
+as the drawings are; of your patients nothing more is read."""
+_MOVES = """\
+Phantoms are drawn of malignant masses alone, and your target is another: so the generator is moved
+towards your patients along one noisy release of their mean features, and keeps little variety.
+Look at its pictures before you use them."""
 _FINDINGS = """\
 ```sh
 synthdp data import data.yaml                  # your images -> data/{name}
@@ -108,7 +124,12 @@ def readme(answers: Answers) -> str:
     if answers.unit == "image":
         text = text.replace("the number of your patients", "the number of your images")
         text += _IMAGES
+    selecting = selects(answers.kind, answers.targets)
     return text.format(
+        pool=_POOL if selecting else "",
+        minutes=": some 8 minutes on two cores" if selecting else "",
+        pool_row=_POOL_ROW if selecting else "",
+        generator=_SELECTS if selecting else _MOVES,
         name=answers.name,
         targets=", ".join(answers.targets),
         population=answers.population,

@@ -23,6 +23,7 @@ _PRIVATE = (
     "--per-class 300`"
 )
 _PHANTOMS = "`synthdp data phantoms --out {path}` draws one"
+_POOL = "`synthdp data phantoms data/pool-phantoms --out {path}` draws one"
 _PRETRAINED = "`synthdp pretrain CONFIG data=SYNTHETIC out={path}` makes it"
 _GENERATOR = "`synthdp train-gan CONFIG data=DATA out={path}` makes it, or name pretrained:NAME"
 _CLASSIFIER = "`synthdp finetune CONFIG data=DATA out={path}` makes it"
@@ -38,6 +39,7 @@ _SETS = {
     "phantoms": _PHANTOMS,
     "centre": _PHANTOMS,
     "public": _PHANTOMS,
+    "pool": _POOL,
 }
 #: Where it is another one than the setting's name says, by stage and setting.
 _SETS_OF_STAGES = {

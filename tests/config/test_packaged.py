@@ -21,6 +21,7 @@ GIVEN = {
     "classify/best": ("finetune", ["data=mine", "out=runs/one"]),
     "classify/pretrain-dinov2": ("pretrain", ["data=synthetic", "out=runs/one"]),
     "gan/own-private": ("train-gan", []),
+    "gan/own-private-embedding": ("train-gan", []),
     "gan/phantoms": ("train-gan", []),
     "gan/cbis-ddsm": ("train-gan", []),
     "study/own": ("study", []),

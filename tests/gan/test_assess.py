@@ -11,6 +11,7 @@ from pytorch_fid import inception
 
 from gan.assess import run_assess
 from gan.quality import page
+from gan.quality.figures import CONDITION
 from gan.quality.scorecard import answers
 from gan.settings.assess import AssessSettings
 from synthdp.cli import main
@@ -107,6 +108,19 @@ def test_planted_copies_are_found_and_fresh_images_are_not(out: Path) -> None:
     assert [row["pixels_image"] for row in rows[:3]] == [train[2], train[20], train[40]]
     assert (out / "private" / "closest_pairs.png").is_file()
     assert (out / "private").stat().st_mode & 0o077 == 0
+
+
+def test_what_images_show_of_their_view_is_measured_beside_one_target(
+    house: Path, tmp_path: Path, without_drawing: None
+) -> None:
+    """Of a set whose images have columns that the real one has."""
+    found = read_assessment(run_assess(settings_of(house / "drawn", house / "real", tmp_path)))
+    view = figure(found, f"{CONDITION}, view CC")
+    assert view.real is not None
+    assert view.synthetic.value is not None
+    assert view.synthetic.n[0] == len(open_dataset(house / "drawn").rows)
+    asked = {one.measure for one in found.figures if "breast_density" in one.measure}
+    assert {f"{CONDITION}, breast_density {level}" for level in "123"} <= asked
 
 
 def test_every_figure_says_n_features_and_split_and_has_a_real_one_of_its_n(out: Path) -> None:

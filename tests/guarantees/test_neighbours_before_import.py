@@ -377,10 +377,12 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
         "method": "embedding",
         "embedding": {"features": RANDOM, "public": public},
     }
-    if stage == "selection":
+    if stage.startswith("selection"):
         recipe = {"features": RANDOM, "tokens": RANDOM, "pool": public, "images": 3,
                   "components": 4}  # fmt: skip
-        changes = {"method": stage, "selection": recipe}
+        changes = {"method": "selection", "selection": recipe}
+        if stage == "selection by view":  # of which one patient alone has another
+            changes["conditions"] = ("view",)
     if stage == "dp_discriminator":
         changes = {"method": stage, "loss": "non_saturating", "dp_discriminator": GAME}
     values = {"data": data, "out": out, "privacy": PRIVACY, **TINY_GAN, **changes}
@@ -391,7 +393,7 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
     "stage",
     [
         *("head", "started head", "sampled head", "network", "whole network"),
-        *("embedding", "selection", "dp_discriminator"),
+        *("embedding", "selection", "selection by view", "dp_discriminator"),
     ],
 )
 def test_what_leaves_differs_in_the_noisy_weights_alone(

@@ -15,7 +15,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.init.answers import Options, answered
 from synthdp.init.asking import plain
 from synthdp.init.files import ASSESS_FILE, write_folder
-from synthdp.init.kinds import WRITTEN
+from synthdp.init.kinds import POOL_FILE, WRITTEN
 from synthdp.networks.public import weight_files
 from synthdp.stages import STAGES
 
@@ -62,7 +62,7 @@ def test_what_is_written_works_as_it_stands(
     assert init() == 0
     assert "cd mine" in capsys.readouterr().out
     monkeypatch.chdir("mine")
-    names = {"data.yaml", "README.md", ASSESS_FILE, *WRITTEN["patches"]}
+    names = {"data.yaml", "README.md", ASSESS_FILE, POOL_FILE, *WRITTEN["patches"]}
     assert {path.name for path in Path().iterdir()} == names
     for file, (_, stage) in WRITTEN["patches"].items():
         settings = load_settings(STAGES[stage].settings_class(), Path(file))
@@ -95,6 +95,45 @@ def test_the_plans_pass_when_the_data_are_there(
     said = capsys.readouterr().err
     assert said.count("is not there") == 1
     assert "private_synthetic: data/private-synthetic" in said
+
+
+def test_masses_are_selected_among_phantoms_by_the_commands_of_the_readme(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class_folders(Path("photos"))
+    assert init() == 0
+    monkeypatch.chdir("mine")
+    commands = [shlex.split(line, comments=True)[1:]
+                for line in Path("README.md").read_text().splitlines()
+                if line.startswith("synthdp ")]  # fmt: skip
+    imports, _, _, pool, trains, generates, *_ = commands
+    assert main([*imports, *_SMALL]) == 0
+    assert main(trains) == 2  # its pool is not drawn yet
+    assert "`synthdp data phantoms data/pool-phantoms --out data/pool`" in capsys.readouterr().err
+    assert pool == ["data", "phantoms", POOL_FILE]
+    assert main([*pool, "patients=30", "size_px=32"]) == 0
+    small = [
+        *("size_px=32", "channels=[16, 16, 8]", "selection.images=5", "selection.components=4"),
+        *("selection.features.name=test_efficientnet", "selection.tokens.name=test_vit"),
+        *("selection.tokens.size_px=32", "conditions=[view]"),
+    ]
+    assert main([*trains, *small]) == 0
+    assert "selection.features and selection.tokens have no weights" in caplog.text
+    assert main([*generates[:-1], "4"]) == 0
+    drawn = open_dataset(Path("data/private-synthetic"))
+    assert {row.attributes["view"] for row in drawn.rows} == {"CC", "MLO"}
+
+
+def test_a_target_that_no_phantom_shows_is_no_matter_of_selection() -> None:
+    class_folders(Path("photos"), ("normal", "pneumonia"))
+    assert init("--target", "pneumonia") == 0
+    assert not (Path("mine") / POOL_FILE).exists()
+    assert "method: embedding" in (Path("mine") / "generator.yaml").read_text()
+    text = Path("mine/README.md").read_text()
+    assert POOL_FILE not in text
+    assert "your target is another" in text
 
 
 def test_the_readme_assesses_and_releases_the_private_set_on_record(

@@ -41,6 +41,8 @@ LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
 SAME_LABEL_AGAIN = 0.8
 #: How a view is drawn, by style.
 _DRAW_VIEW = {"fibrous": draw_view, "lumpy": draw_lumpy_view, "varied": draw_varied_view}
+#: Styles of a mixed set, each for two patients in turn: where half are malignant, one of each.
+_MIXED = ("fibrous", "fibrous", "varied", "varied")
 #: Steps of the sequences that give out splits and sites: multiples of these fill [0, 1) evenly.
 SPLIT_STEP, SITE_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
 
@@ -156,6 +158,7 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
     count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
     side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)  # rounded up
+    style = _MIXED[index % len(_MIXED)] if settings.style == "mixed" else settings.style
     malignant, patches = stratum.malignant, []
     for number in range(count):
         if number % 2 == 0:
@@ -164,7 +167,7 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
                 laterality = str(rng.choice(["L", "R"]))
             lesion = draw_lesion(malignant, settings.separation, rng)
         view = ("CC", "MLO")[(first_view + number) % 2]
-        grey = _DRAW_VIEW[settings.style](breast, lesion, view, side_px, rng)
+        grey = _DRAW_VIEW[style](breast, lesion, view, side_px, rng)
         pixels = _shrink(grey, settings.size_px)
         patches.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(

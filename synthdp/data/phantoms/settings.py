@@ -69,11 +69,11 @@ class PhantomSettings(Settings):
     transfer.
     """
 
-    style: Literal["fibrous", "lumpy", "varied"] = "fibrous"
+    style: Literal["fibrous", "lumpy", "varied", "mixed"] = "fibrous"
     """The recipe of tissue, masses and detector: `fibrous` is modelled on mammograms; `lumpy` draws
     the same traits otherwise, for a set that the public phantoms shall not resemble; `varied` is
-    wider in every trait, with strands, broad edges and opaque marks, for a pool that is selected
-    from.
+    wider in every trait, with strands, broad edges and opaque marks; `mixed` draws as many patients
+    fibrous as varied, for a pool that a private generator selects from.
     """
 
     subject: Literal["mass", "chest", "ct"] = "mass"

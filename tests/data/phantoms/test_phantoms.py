@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +270,23 @@ def test_another_style_is_another_drawing_of_the_same_patients(style: str, tmp_p
     assert "style" not in (tmp_path / "plain" / "dataset.json").read_text()
     run_phantoms(small(out=tmp_path / "other", patients=2, style=style))
     assert f"style {style}" in (tmp_path / "other" / "dataset.json").read_text()
+
+
+def test_a_mixed_set_draws_either_class_in_both_styles() -> None:
+    mixed, fibrous, varied = (
+        [draw_patient(small(style=name, size_px=32, malignant_fraction=0.5), i) for i in range(12)]
+        for name in ("mixed", "fibrous", "varied")
+    )
+    drawn = {"fibrous": fibrous, "varied": varied}
+    seen = []
+    for index, patient in enumerate(mixed):
+        pixels = patient.patches[0].pixels
+        style = next(
+            name for name, of in drawn.items()
+            if np.array_equal(pixels, of[index].patches[0].pixels)
+        )  # fmt: skip
+        seen.append((style, patient.patches[0].malignant))
+    assert sorted(seen) == sorted(3 * [*product(drawn, (False, True))])
 
 
 def test_varied_phantoms_bear_opaque_marks_now_and_then_and_the_first_style_none() -> None:

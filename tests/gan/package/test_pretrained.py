@@ -166,7 +166,7 @@ CONFIGS = Path(__file__).parents[3] / "configs" / "gan"
 
 
 @pytest.mark.parametrize(
-    "config", ["cbis-ddsm-dp", "cbis-ddsm-dp-discriminator", "demo", "own-private"]
+    "config", ["cbis-ddsm-dp", "cbis-ddsm-dp-discriminator", "demo", "own-private-embedding"]
 )
 def test_recipes_start_from_the_packaged_phantoms(config: str) -> None:
     settings = load_settings(TrainGanSettings, CONFIGS / f"{config}.yaml")

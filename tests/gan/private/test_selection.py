@@ -16,8 +16,9 @@ from gan.auditing.replay import broken_release
 from gan.export import run_export
 from gan.generate import run_generate
 from gan.library.exported import run_export_model
+from gan.library.generator import Generator
 from gan.network.medigan import generate
-from gan.plans import plan_generate, plan_train_gan
+from gan.plans import gan_plan, plan_generate, plan_train_gan
 from gan.private.embedding import image_vectors, patient_rows
 from gan.private.selection import patients_vectors, select
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
@@ -275,6 +276,80 @@ def test_a_release_that_says_nothing_leaves_equal_weights() -> None:
     )  # fmt: skip
     assert selected.effective == pytest.approx((30, 30))
     assert selected.z < 0
+
+
+def test_conditions_are_the_pools_own_and_drawn_by_public_shares(
+    selecting: Select, discs_as_real: Path, pool: Path, tmp_path: Path
+) -> None:
+    """The patients have neither column, and nothing more is spent than without conditions."""
+    shares = {"view": {"CC": 3, "MLO": 1}, "breast_density": {"1": 1, "2": 1}}
+    settings = selecting(
+        discs_as_real, tmp_path / "run", conditions=tuple(shares), condition_prior=shares
+    )
+    assert plan_train_gan(settings).epsilon == pytest.approx(6, rel=2e-3)
+    kept = run_train_gan(settings)
+    (line,) = map(json.loads, (kept / "private" / "metrics.jsonl").read_text().splitlines())
+    dataset = open_dataset(pool)
+    rows = [row for row in dataset.split("train") if row.attributes["breast_density"] in {"1", "2"}]
+    assert line["candidates"] == len(rows)  # others are no candidates
+    greys = np.rint((load_images(dataset, rows, 32)[:, 0] + 1) * 127.5).astype(np.uint8)
+    known = {grey.tobytes(): (row.attributes["view"], row.attributes["breast_density"])
+             for grey, row in zip(greys, rows, strict=True)}  # fmt: skip
+    images = load_weights(kept / "model" / "generator.safetensors")["images"]
+    expected = [("CC", "1")] * 3 + [("CC", "2")] * 3 + [("MLO", "1"), ("MLO", "2")]
+    for value in (0, 1):
+        assert [known[image.numpy().tobytes()] for image in images[value]] == expected
+    assert "tells nothing of theirs" in (kept / "card.md").read_text()
+
+    drawn = open_dataset(
+        run_generate(GenerateSettings(run=kept, out=tmp_path / "set", per_class=8))
+    )
+    for row, image in zip(drawn.rows, load_images(drawn, drawn.rows, 32)[:, 0], strict=True):
+        grey = np.rint((image + 1) * 127.5).astype(np.uint8)
+        own = known.get(grey.tobytes()) or known[np.ascontiguousarray(grey[:, ::-1]).tobytes()]
+        assert (row.attributes["view"], row.attributes["breast_density"]) == own
+    of_class = [row.attributes["view"] for row in drawn.rows if row.targets[0] == 1]
+    assert of_class.count("CC") in {5, 6, 7}  # of 8, an even number, one image may come twice
+    asked = Generator.load(kept).sample(20, 1, conditions={"view": "MLO"})
+    assert set(asked.conditions["view"]) == {"MLO"}
+    release(kept, tmp_path / "released")
+    left = {"run": tmp_path / "released"}
+    exported = ExportModelSettings(**left, out=tmp_path / "file", format="torch-export")
+    assert (run_export_model(exported) / "model.pt2").is_file()
+    package = run_export(ExportSettings(**left, out=tmp_path / "packages"))
+    assert generate(next(package.rglob("weights.pt")), 6, tmp_path, False, seed=1) is not None
+
+
+def test_without_shares_every_value_of_the_pool_is_drawn_as_often(
+    selecting: Select, discs_as_real: Path, tmp_path: Path
+) -> None:
+    settings = selecting(discs_as_real, tmp_path / "run", conditions=("view",))
+    conditions = gan_plan(settings).conditions
+    assert conditions.levels == (("CC", "MLO"),)
+    assert [one.share for one in conditions.prior[1]] == [0.5, 0.5]
+
+
+def test_conditions_that_a_pool_cannot_serve_are_refused(
+    selecting: Select, discs_as_real: Path, pool: Path, tmp_path: Path, make_set: MakeSet
+) -> None:
+    plain = make_set(tmp_path / "plain")  # no column beside the class
+    for changes, words in (
+        ({"conditions": ("film",)}, "the pool's set phantoms has no column 'film'.*view"),
+        ({"conditions": ("view",), "selection": {"pool": [pool, plain]}},
+         "the pool's set discs has no column 'view'.*attributes: none"),
+        ({"conditions": ("view",), "condition_prior": {"view": {"CC": 1, "LAT": 1}}},
+         "no candidate of selection.pool has 'LAT' .they have: CC, MLO"),
+        ({"conditions": ("view",), "condition_prior": {"view": {}}}, "names no value"),
+        ({"conditions": ("view", "breast_density", "site")},
+         "of 8 images of each class, 8 of the 16 combinations of conditions get none"),
+        ({"conditions": ("view",), "condition_prior": {"view": {"CC": 1, "MLO": 99}}},
+         "1 of the 2 combinations"),
+        ({"conditions": ("breast_density",), "condition_prior": {"breast_density": {"4": 1}}},
+         r"candidates? ha.* breast_density 4 and malignant \d, and 8 are to be kept of these.*"
+         "smaller share in condition_prior"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            plan_train_gan(selecting(discs_as_real, tmp_path / "run", **changes))
 
 
 def test_settings_that_do_not_fit_are_refused(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gan.private.tilting import (
+    Groups,
     PoolMoments,
     drawing_chances,
     drawn_candidates,
@@ -59,6 +60,40 @@ def test_a_ridge_keeps_weights_nearer_to_equal_ones() -> None:
     assert sizes[-1] == pytest.approx(500, rel=1e-3)
     equal = tilted_weights(vectors, target, np.inf, most=1.0)
     assert equal == pytest.approx(np.full(500, 1 / 500))
+
+
+def test_each_group_has_its_share_and_the_mean_is_still_the_target() -> None:
+    vectors, target = pool_of(900), np.array([0.3, 0.2, -0.1, 0.0])
+    of_each = np.arange(900) % 3 % 2  # a third is in the second group
+    groups = Groups(of_each, np.array([0.4, 0.6]))
+    weights = tilted_weights(vectors, target, 1e-6, most=1 / 200, groups=groups)
+    assert weights[of_each == 1].sum() == pytest.approx(0.6)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.max() <= 1 / 200 + 1e-5
+    assert weights @ vectors == pytest.approx(target, abs=2e-3)
+    # in a group weights are of the same family as without any
+    below = weights < 0.99 / 200
+    known = np.column_stack([vectors, of_each == 0, of_each == 1])[below]
+    slopes, *_ = np.linalg.lstsq(known, np.log(weights[below]), rcond=None)
+    assert below.sum() > 800
+    assert np.log(weights[below]) == pytest.approx(known @ slopes, abs=1e-3)
+    equal = tilted_weights(vectors, target, np.inf, most=1 / 200, groups=groups)
+    assert equal[:3] == pytest.approx([0.4 / 600, 0.6 / 300, 0.4 / 600])
+
+
+def test_one_group_of_all_is_none_to_the_bit() -> None:
+    vectors, target = pool_of(300), np.array([0.4, -0.2, 0.1, 0.0])
+    one = Groups(np.zeros(300, np.int64), np.ones(1))
+    assert np.array_equal(
+        tilted_weights(vectors, target, 1e-4, most=1 / 50),
+        tilted_weights(vectors, target, 1e-4, most=1 / 50, groups=one),
+    )
+
+
+def test_a_group_of_as_many_candidates_as_are_kept_gives_all_of_them() -> None:
+    vectors, groups = pool_of(120), Groups((np.arange(120) < 10).astype(int), np.array([0.5, 0.5]))
+    weights = tilted_weights(vectors, np.full(4, 0.1), 1e-3, most=1 / 20, groups=groups)
+    assert weights[:10] == pytest.approx(np.full(10, 1 / 20), rel=1e-3)
 
 
 def test_targets_are_nearer_to_the_true_means_than_what_was_released() -> None:
