@@ -128,6 +128,23 @@ class CrossValidation(Settings):
         return None if part >= 1 else part
 
 
+_SHARE = "a share of "
+
+
+def share_words(share: float) -> str:
+    """What results say that models of a share of the patients were trained on."""
+    return f"{_SHARE}{share:g}"
+
+
+def share_of(trained_on: str) -> float | None:
+    """The share in the words of `share_words`; None where these are of something else."""
+    try:
+        share = float(trained_on.removeprefix(_SHARE)) if trained_on.startswith(_SHARE) else 0.0
+    except ValueError:  # a site of this name
+        return None
+    return share if 0 < share <= 1 else None
+
+
 def seen_from(study: Path, path: Path) -> Path:
     """A path of a study's settings: as seen from here, where the study ran, or from its folder."""
     return path if path.exists() else study / path

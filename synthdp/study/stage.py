@@ -17,6 +17,7 @@ from synthdp.study.compare.cross_validated import laid_together
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (
+    NOT_RUN,
     RESULTS_FILE,
     headline_rows,
     result_rows,
@@ -145,10 +146,6 @@ def _run_and_report(
     if settings.tune is not None:
         write_defaults(settings.out / DEFAULTS_FILE, models, tuned_on)
     run.finish(statement, plain_card(study_title(settings), statement))
-
-
-#: In `results.csv` of a study that was interrupted, of models that are not made or not scored.
-NOT_RUN = "not run yet: the study was interrupted, and the same command goes on"
 
 
 def _keep_what_is_scored(

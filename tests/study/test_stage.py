@@ -14,10 +14,10 @@ from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import parse_statement
 from synthdp.storage.files import read_json
 from synthdp.study.compare.aurocs import read_comparisons
-from synthdp.study.compare.results import read_results
+from synthdp.study.compare.results import NOT_RUN, read_results
 from synthdp.study.plan import plan_study, study_statement
 from synthdp.study.record import write_facts
-from synthdp.study.stage import NOT_RUN, run_study
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 

@@ -40,7 +40,14 @@ from synthdp.privacy.settings import EpsilonTarget
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored
-from synthdp.study.compare.results import CellKey, ResultRow, read_rows, six_digits, table_csv
+from synthdp.study.compare.results import (
+    NOT_RUN,
+    CellKey,
+    ResultRow,
+    read_rows,
+    six_digits,
+    table_csv,
+)
 from synthdp.study.compare.thresholds import (
     THRESHOLDS_OF_ONE_TARGET,
     ThresholdRow,
@@ -279,8 +286,10 @@ def _figures(
 def _notes(on: _OnOneSplit, cell: Cell) -> list[str]:
     """What is missing of a cell on a split, in words."""
     runs, problems = on.positions(cell), on.scored.problems
-    n_failed = cell.n_asked - len(cell.runs)
-    notes = [f"{n_failed} of {cell.n_asked} runs failed"] if n_failed else []
+    n_waiting = len({row.seed for row in cell.rows if NOT_RUN in row.error})
+    n_failed = cell.n_asked - len(cell.runs) - n_waiting
+    counts = {"failed": n_failed, "not run yet": n_waiting}
+    notes = [f"{count} of {cell.n_asked} runs {state}" for state, count in counts.items() if count]
     whys = [problems[run] for run in cell.runs if run in problems]
     notes += [f"{whys.count(why)} of {cell.n_asked} runs: {why}" for why in dict.fromkeys(whys)]
     if not runs:

@@ -11,7 +11,7 @@ from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.uncertainty.intervals import Interval
 from synthdp.privacy.units import Unit
 from synthdp.study.compare.defaults import choose
-from synthdp.study.compare.results import CellKey, ResultRow, cell_key
+from synthdp.study.compare.results import NOT_RUN, CellKey, ResultRow, cell_key
 
 Number = TypeVar("Number", int, float)
 
@@ -110,6 +110,11 @@ class Cell:
     def n_failed(self) -> int:
         """How many rows have none, since their run failed."""
         return len(self.rows) - len(self.finished)
+
+    @property
+    def n_not_run(self) -> int:
+        """How many of those that have no figures only wait for an interrupted study to go on."""
+        return sum(row.state == "failed" and NOT_RUN in row.error for row in self.rows)
 
     @cached_property
     def metrics(self) -> Mapping[str, OverSeeds]:

@@ -26,6 +26,8 @@ from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 
 RESULTS_FILE = "results.csv"
+#: The error, in a study that was interrupted, of models that are not made or not scored.
+NOT_RUN = "not run yet: the study was interrupted, and the same command goes on"
 MAX_STUDY_TABLE_BYTES = 16 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}

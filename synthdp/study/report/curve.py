@@ -20,6 +20,7 @@ from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 from synthdp.study.report.tables import metric_words
+from synthdp.study.sets import share_of
 
 CHANCE = 0.5
 CHANCE_FOUND = 0.01  # of members, at 1 % false alarms
@@ -43,6 +44,11 @@ class EvaluationView:
     drawn: tuple[Cell, ...]
     wide: Markup
     narrow: Markup
+
+    @property
+    def share(self) -> float | None:
+        """The share of the patients whom its models learned from, where a study has several."""
+        return share_of(self.cells[0].trained_on)
 
 
 def evaluation_views(

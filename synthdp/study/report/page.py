@@ -43,6 +43,7 @@ from synthdp.study.report.curve import evaluation_views
 from synthdp.study.report.figures.write import write_figures
 from synthdp.study.report.sections.comparisons import comparison_views
 from synthdp.study.report.sections.fairness import fairness_section
+from synthdp.study.report.sections.growth import growth_section
 from synthdp.study.report.sections.next_steps import next_steps
 from synthdp.study.report.sections.promises import (
     StudyPromise,
@@ -117,6 +118,7 @@ def write_report(
     content = {
         **_content(study, results, promise, show_real=settings.show_real or facts.show_real),
         "compared": comparison_views(comparisons),
+        **growth_section(study, results, settings.patients),
         **published_section(
             study, results.rows, results.cells, settings.published or facts.published
         ),
@@ -206,7 +208,10 @@ def _content(
         results.cells, results.strategies, choose(rows), results.members_found
     )
     n_runs, failed = len({row.model for row in rows}), results.failed
-    first = evaluations[0] if evaluations else None
+    # of several shares of the patients the largest; else the first
+    first = max(evaluations, key=lambda one: one.share or 0.0, default=None)
+    nth = "largest share" if first and first.share else "first"
+    part_of = (first.name, f"the {nth} of {len(evaluations)} parts") if first else None
     shown = (first.drawn or first.cells) if first else ()
     script = page_script()
     return {
@@ -217,7 +222,7 @@ def _content(
             len(failed),
             results.members_found,
             withheld="scores" in record.facts.withheld,
-            first_of=(first.name, len(evaluations)) if first and len(evaluations) > 1 else None,
+            part_of=part_of if len(evaluations) > 1 else None,
         ),
         "evaluations": evaluations,
         "targets": target_grids(results.cells, results.cells_by_target),
@@ -268,6 +273,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         "shortcut": ("Pixels", "shortcut"),
     }
     return [
+        *([("Patients", "growth")] if content["growth"] else []),
         ("Utility", "evaluation-1"),
         *([(_gallery_words(content["patches"]), "patches-1")] if content["patches"] else []),
         *([("What next", "next")] if content["next_steps"] else []),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from synthdp.config.settings import Settings
 from synthdp.config.typed_values import InWords
@@ -62,6 +62,12 @@ class ReportSettings(Settings):
 
     shortcut: bool = False
     """Writes `shortcut.csv` anew: the models beside a logistic regression on 16 x 16 pixels."""
+
+    patients: int | None = Field(default=None, ge=1)
+    """A public number of the patients whom shares of a cross-validated study are of, such as that
+    of a published collection; `privacy.population`, as the study declares it, when not set.
+    Example: 578
+    """
 
     published: Path | None = None
     """A file of others' figures to set beside. Example: published.yaml"""

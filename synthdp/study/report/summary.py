@@ -31,7 +31,7 @@ def summary(
     members_found: MembersFound,
     *,
     withheld: bool = False,
-    first_of: tuple[str, int] | None = None,
+    part_of: tuple[str, str] | None = None,
 ) -> list[str]:
     """The sentences on one evaluation set: what accuracy at what promise, against what attacker.
 
@@ -41,7 +41,8 @@ def summary(
         n_failed: those of them that failed.
         members_found: the attacker's odds by the runs of a cell.
         withheld: whether the scores of patients stayed in the house, as in a release.
-        first_of: where a page shows several sets, the name of this one and how many there are.
+        part_of: where a page shows several sets, the name of this one and which of them it is, as
+            in `the first of 2 parts`.
     """
     if n_runs == 0:
         return ["The study holds no run, so there is nothing to compare yet."]
@@ -53,9 +54,9 @@ def summary(
     if not scored:
         return ["No run has an AUROC: the evaluation set holds one class alone."]
     sentences = [*_promised(scored, members_found), *_unprotected(scored), *_voided(scored)]
-    if first_of is not None:
-        name, n_parts = first_of
-        sentences.append(f"These are figures of {name}: the first of {n_parts} parts below.")
+    if part_of is not None:
+        name, which = part_of
+        sentences.append(f"These are figures of {name}: {which} below.")
     if n_failed:
         sentences.append(f"{n_failed} of {n_runs} runs failed; their errors are listed below.")
     return sentences

@@ -28,7 +28,7 @@ from synthdp.runs.folder import StageCall
 from synthdp.runs.inputs import named_inputs
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
 from synthdp.study.private_generator import generator_calls
-from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings
+from synthdp.study.sets import EvaluateOn, TrainingSet, TransferSettings, share_words
 from synthdp.study.settings import StudySettings, shown_entry
 from synthdp.study.sweep.tuning import combinations, refuse_idle_keys, tuned_text, with_tuned
 
@@ -147,7 +147,7 @@ def _parts(
         changed = {**ingredients, "finetune": {**ingredients["finetune"], **part}}
         if population is not None:
             changed["privacy"] = {**ingredients["privacy"], "population": population}
-        yield changed, trained_on if share is None else f"a share of {share:g}", fold
+        yield changed, trained_on if share is None else share_words(share), fold
 
 
 def _laid_over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from synthdp.pages.html import class_images
 from synthdp.pages.look import Look, printed
 from synthdp.pages.patch_grid import PatchRow, grid_figure
 from synthdp.privacy.accounting.bounds import epsilon_text
+from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.storage.files import write_atomic
 from synthdp.storage.paths import without_paths
 from synthdp.study.compare.cells import Cell
@@ -29,6 +30,12 @@ from synthdp.study.compare.transfer.table import TransferRow, transfer_of
 from synthdp.study.record import read_sets
 from synthdp.study.report.curve import curve_figure
 from synthdp.study.report.figures.files import figure_bytes
+from synthdp.study.report.figures.growth import (
+    across_words,
+    growth_figure,
+    growth_panels,
+    public_shares,
+)
 from synthdp.study.report.figures.panels import Line, Panel, Point, panels_figure
 from synthdp.study.report.figures.sizes import FigureSettings
 from synthdp.study.report.settings import ReportSettings
@@ -78,7 +85,7 @@ def write_figures(settings: ReportSettings, results: StudyResults) -> Path:
     sizes: FigureSettings = settings.figures
     look = printed(sizes.font_pt, sizes.font)
     captions = []
-    for figure in study_figures(settings.study, results):
+    for figure in study_figures(settings.study, results, settings.patients):
         if isinstance(figure, NoFigure):
             logger.info("no figure of %s: %s", figure.name, figure.why)
             captions.append(f"{figure.name}: not drawn, since {figure.why}.")
@@ -92,8 +99,11 @@ def write_figures(settings: ReportSettings, results: StudyResults) -> Path:
     return out
 
 
-def study_figures(study: Path, results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
-    """All figures of a study, in the order of its page."""
+def study_figures(
+    study: Path, results: StudyResults, patients: int | None = None
+) -> Iterator[StudyFigure | NoFigure]:
+    """All figures of a study, in the order of its page; `patients`: a public number of all."""
+    yield from _growth(study, results, patients)
     yield from _curves(results)
     yield from _calibration(results)
     yield from _fairness(results, fairness_of(study, results.rows))
@@ -174,6 +184,28 @@ def _drawing_of_panels(panels: Sequence[Panel], *, share_up: bool) -> Callable[.
         return panels_figure(panels, width_in=width_in, look=look, share_up=share_up)
 
     return draw
+
+
+def _growth(study: Path, results: StudyResults, patients: int | None) -> Iterator[StudyFigure]:
+    """Of a study on several shares of its patients alone."""
+    shares = public_shares(study, results.cells, patients)
+    panels = growth_panels(results.cells, shares, results.strategies)
+    if not panels:
+        return
+    cells = [cell for cell in results.cells if cell.split == CROSS_VALIDATED and cell.n_seeds]
+
+    def draw(width_in: float, look: Look) -> Figure:
+        return growth_figure(panels, cells, width_in=width_in, look=look)
+
+    number = across_words(shares).removesuffix(" (log scale)")
+    yield StudyFigure(
+        "growth",
+        f"AUROC on {cells[0].data_set}, {cells[0].split}, over the number of patients ({number}): "
+        f"means over seeds, by the epsilon asked for. {scope_words(cells)} Vertical lines: "
+        f"{interval_words(cells)}. Marks of one number stand side by side. Dashes, where "
+        "they are in sight: chance.",
+        draw,
+    )
 
 
 def _calibration(results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
