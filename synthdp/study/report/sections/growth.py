@@ -242,9 +242,8 @@ def _numbers(shares: Sequence[Share]) -> str:
 
 def _gains(cells: Sequence[MatrixCell]) -> str:
     """Which gain would have been seen where most is, and where least is; rounded up."""
-    gains = [
-        (gain, one) for one in cells if one.row and (gain := one.row.smallest_gain) is not None
-    ]
+    # two models that rank these patients alike have no variance, which shows nothing
+    gains = [(gain, one) for one in cells if one.row and (gain := one.row.smallest_gain)]
     if not gains:
         return ""
     (least, best), (most, worst) = (

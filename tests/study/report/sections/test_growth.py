@@ -230,6 +230,8 @@ def test_a_sentence_names_the_cells_that_were_won_and_lost() -> None:
     assert sentence("b", "a", cells[3:6]).startswith(
         "Against a, b is better at all 3 cells; a gain"
     )
+    alike = [cell(50, 1.0, "not told apart", 0.0), cell(100, 1.0, "not told apart", 0.0)]
+    assert sentence("b", "a", alike) == "b is not told from a at any of 2 cells."
     assert sentence("b", "a", [cells[2], cell(50, 1.0, "no figure")]) == (
         "Against a, b is worse at the one cell that has a figure; a gain of 0.003 or more would "
         "have been seen at epsilon 6 and about 460 patients; of all 2 cells 1 is without a figure."
