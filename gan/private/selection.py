@@ -32,6 +32,7 @@ from gan.private.tilting import (
 from gan.private.wide_map import RawMap, WideMap
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.errors import InputError
+from synthdp.machine.memory import keep_freed_memory
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
 from synthdp.privacy.accounting.gaussian import gaussian_epsilon
@@ -52,6 +53,7 @@ _BATCH = 32
 def pool_features(pool: Pool, raw: RawMap, size_px: int) -> NDArray[np.float16]:
     """What the networks say of each candidate, (N, F); kept beside its set, part by part."""
     device, identity = raw.spectrum.window.device, raw.identity()
+    keep_freed_memory()
 
     @torch.no_grad()
     def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from synthdp.data.phantoms.varied import draw_varied_view
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.data.writer import DatasetWriter, create_dataset, holds_dataset
 from synthdp.errors import InputError
+from synthdp.machine.memory import keep_freed_memory
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Lineage
 
@@ -261,6 +262,7 @@ def run_phantoms(settings: PhantomSettings) -> Path:
     info = _info(settings)
     if holds_dataset(settings.out, info):
         return settings.out
+    keep_freed_memory()
     with create_dataset(settings.out, info) as writer:
         write = {"mass": _write_masses, "chest": write_radiographs, "ct": write_volumes}
         write[settings.subject](settings, writer)
