@@ -23,6 +23,7 @@ from synthdp.stages import crosses_grid
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import CellKey
+from synthdp.study.sets import share_of
 
 Decision: TypeAlias = Literal["accuracy", "sensitivity", "specificity"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
@@ -148,7 +149,12 @@ _HomeThresholds: TypeAlias = Mapping[tuple[str, str], Sequence[_HomeThreshold]]
 
 
 def trained_on_of(cell: Cell, data_set: str) -> str:
-    """What models were trained on, `data_set` where none is named; empty where they met no site."""
+    """What models were trained on, `data_set` where none is named; empty where they met no site.
+
+    A share of the patients is one of those of `data_set`.
+    """
+    if share_of(cell.trained_on) is not None:
+        return data_set
     return cell.trained_on or (data_set if crosses_grid(cell.strategy) else "")
 
 

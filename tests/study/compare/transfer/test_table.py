@@ -20,7 +20,7 @@ from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import ResultRow, read_results
-from synthdp.study.compare.transfer.sites import DECISIONS, domain_of
+from synthdp.study.compare.transfer.sites import DECISIONS, domain_of, trained_on_of
 from synthdp.study.compare.transfer.table import (
     TransferRow,
     read_transfer,
@@ -234,6 +234,25 @@ def values(tmp_path: Path) -> dict[str, object]:
         "backbone": {"name": "test_vit", "size_px": 32},
         "pretrain": {"trainable_blocks": 0},
     }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trained_on", "met"),
+    [
+        ("real_only", "", "clinic"),
+        ("real_only", "a share of 0.2", "clinic"),
+        ("real_only", "a share of pain", "a share of pain"),  # a set that is called so
+        ("phantoms_only", "", ""),
+    ],
+)
+def test_a_share_of_the_patients_is_of_the_studys_own_set(
+    strategy: str, trained_on: str, met: str
+) -> None:
+    row = ResultRow(
+        strategy=strategy, epsilon=None, seed=0, trained_on=trained_on, data_set="clinic",
+        split="cross-validated", state="finished", run="run",
+    )  # fmt: skip
+    assert trained_on_of(Cell((row,)), "clinic") == met
 
 
 def test_the_grid_trains_each_strategy_at_each_site_and_on_all(values: dict[str, object]) -> None:
