@@ -46,7 +46,7 @@ synthetic set are two releases of the same patients, and count together.
 Class 1 is `{targets}`."""
 #: Where a generator selects: the command for its pool, its row, and what it does.
 _POOL = """\
-synthdp data phantoms pool.yaml                # more of them, to select from: 2 to 4 minutes
+synthdp data phantoms pool.yaml                # more of them, to select from: 2 minutes
 """
 _POOL_ROW = "| `pool.yaml` | the phantoms that the generator selects from |\n"
 _SELECTS = """\
@@ -127,7 +127,7 @@ def readme(answers: Answers) -> str:
     selecting = selects(answers.kind, answers.targets)
     return text.format(
         pool=_POOL if selecting else "",
-        minutes=": some 8 minutes on two cores" if selecting else "",
+        minutes=": some 5 minutes" if selecting else "",
         pool_row=_POOL_ROW if selecting else "",
         generator=_SELECTS if selecting else _MOVES,
         name=answers.name,
