@@ -50,6 +50,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
 from synthdp.networks.alone import BATCH
+from synthdp.networks.denoise import resampled_for
 from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,
@@ -291,11 +292,11 @@ def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
 
 def _features(feature_source: FeatureSource, paths: Sequence[Path], read: ReadSquare) -> Tensor:
     """Raw features of image files, (N, D), in batches of fixed size."""
-    size_px = feature_source.backbone.size_px
+    settings = feature_source.backbone
     compute = features_on_arrays(restore_backbone(feature_source))
-    what, parts = f"features of {feature_source.backbone.name}", []
+    what, parts = f"features of {settings.name}", []
     for start in progress(range(0, len(paths), BATCH), what=what):
-        batch = [read(path, size_px) for path in paths[start : start + BATCH]]
+        batch = [resampled_for(settings, read(path, None)) for path in paths[start : start + BATCH]]
         parts.append(compute(np.stack(batch)[:, None]))
     return torch.from_numpy(np.concatenate(parts))
 

@@ -102,7 +102,7 @@ class StageMaker:
             "data": data,
             "seed": self.seed if shared is None else shared,
             "privacy": {**self.ingredients.privacy.model_dump(), "epsilon": None},
-            "backbone": self.ingredients.backbone,
+            "backbone": _as_trained(self.ingredients.backbone),
         }
         merged = {**settings, **self.ingredients.pretrain, **values}
         return self._call("pretrain", PretrainSettings, merged)
@@ -110,7 +110,7 @@ class StageMaker:
     @property
     def trained_backbone(self) -> FeatureSettings:
         """The network that is trained whole."""
-        return self.ingredients.trained_backbone or self.ingredients.backbone
+        return _as_trained(self.ingredients.trained_backbone or self.ingredients.backbone)
 
     def frozen(self, *, beside: bool) -> dict[str, Any]:
         """Settings for features of frozen public networks, centred by phantoms."""
@@ -121,6 +121,11 @@ class StageMaker:
     def whole(self, backbone: FeatureSettings) -> dict[str, Any]:
         """Settings for a network that is trained whole, its features centred by phantoms."""
         return {"backbone": backbone, "centre": self.ingredients.phantoms}
+
+
+def _as_trained(backbone: FeatureSettings) -> FeatureSettings:
+    """The settings of a network that is trained, which sees images as they are."""
+    return backbone.model_copy(update={"denoise": None})
 
 
 def _without_start_at_centre(head: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +206,8 @@ _WHOLE = {"trainable_blocks": "all"}
 
 def blocks_only(make: StageMaker) -> Stages:
     """The last blocks of the study's backbone and a head, from the weights that it names."""
-    return (make.finetune(**make.frozen(beside=False), network={}),)
+    frozen = make.frozen(beside=False)
+    return (make.finetune(**{**frozen, "backbone": _as_trained(frozen["backbone"])}, network={}),)
 
 
 def whole_only(make: StageMaker) -> Stages:
@@ -211,7 +217,7 @@ def whole_only(make: StageMaker) -> Stages:
 
 def whole_backbone(make: StageMaker) -> Stages:
     """As `whole_only`, of the backbone whose features `real_only` takes, and nothing beside it."""
-    return (make.finetune(**make.whole(make.ingredients.backbone), network=_WHOLE),)
+    return (make.finetune(**make.whole(_as_trained(make.ingredients.backbone)), network=_WHOLE),)
 
 
 def whole_from_random(make: StageMaker) -> Stages:

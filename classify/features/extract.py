@@ -23,6 +23,7 @@ from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
+from synthdp.networks.denoise import preparation
 from synthdp.networks.readout import dihedral_views
 from synthdp.networks.volume_network import VolumeNetwork
 
@@ -111,6 +112,7 @@ def backbone_features(
             batch=BATCH,
             what=f"features by {backbone.settings.name}",  # one of several networks
             finite=finite,
+            prepare=preparation(backbone.settings),
         )
         return torch.from_numpy(values)
 
@@ -142,6 +144,7 @@ def _of_views(backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, fini
     Of few images the trunk's tokens are kept, in float32, which other networks on it share.
     """
     size_px, views = backbone.settings.size_px, backbone.settings.views
+    prepare = preparation(backbone.settings)
     whole, top = on_arrays(backbone, backbone), on_arrays(backbone.top, backbone)
 
     keeps = cache(lambda: _keeps_views(backbone, len(rows)))  # asked where they are computed
@@ -152,7 +155,7 @@ def _of_views(backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, fini
 
     def compute(begin: int, end: int) -> NDArray[Any]:
         if not keeps():
-            return whole(load_images(dataset, rows[begin:end], size_px))
+            return whole(load_images(dataset, rows[begin:end], size_px, prepare))
         mean: NDArray[Any] = top(tokens(0)[begin:end])
         for view in range(1, views):
             mean += top(tokens(view)[begin:end])
@@ -199,6 +202,7 @@ def _tokens_of_view(
         batch=BATCH,
         what=f"trunk tokens of view {view + 1}",
         finite=finite,
+        prepare=preparation(backbone.settings),
     )
 
 
@@ -272,7 +276,7 @@ def seen_views(
                 "augment, which draws them anew in each pass, or views: 1"
             )
         return load_volumes(dataset, rows).astype(np.float16)[:, None]
-    images = load_images(dataset, rows, backbone.settings.size_px)
+    images = load_images(dataset, rows, backbone.settings.size_px, preparation(backbone.settings))
     return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
 
 
@@ -315,6 +319,7 @@ def _trunk_tokens(
     Every classifier with the same frozen trunk shares it.
     """
     size_px, trunk = backbone.settings.size_px, on_arrays(backbone.trunk, backbone)
+    prepare = preparation(backbone.settings)
     shares = cache(lambda: backbone.settings.views > 1 and _keeps_views(backbone, len(rows)))
 
     @cache  # what features in several views begin with, which is the image itself
@@ -327,7 +332,9 @@ def _trunk_tokens(
         name=f"{backbone.trunk_identity()} at {size_px} px",
         dtype="float16",
         compute=lambda begin, end: (
-            own()[begin:end] if shares() else trunk(load_images(dataset, rows[begin:end], size_px))
+            own()[begin:end]
+            if shares()
+            else trunk(load_images(dataset, rows[begin:end], size_px, prepare))
         ),
         batch=BATCH,
         what="trunk tokens",
@@ -363,4 +370,5 @@ def _of_other_views(
         what=f"augmented views of {dataset.info.name}",
         dtype=dtype,
         finite=finite,
+        prepare=preparation(backbone.settings),
     )

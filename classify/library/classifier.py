@@ -19,9 +19,11 @@ from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays
 from classify.model.classifier import Classifier as Model
 from classify.model.classifier import logits, probabilities, restore_backbone, sees_volumes
 from classify.model.folder import load_classifier
-from synthdp.data.images import pad_square, resize_pixels, to_float
+from synthdp.data.images import pad_square, to_float
 from synthdp.errors import InputError, RunError
 from synthdp.networks.alone import BATCH
+from synthdp.networks.denoise import resampled_for
+from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.promise.plan import statement_of
 
 if TYPE_CHECKING:
@@ -79,11 +81,11 @@ class Classifier:
         return statement_of([self._folder])
 
     @cached_property
-    def _networks(self) -> list[tuple[int, OnArrays]]:
-        """Of each network the side, and what computes its features."""
+    def _networks(self) -> list[tuple[FeatureSettings, OnArrays]]:
+        """Of each network its settings, and what computes its features."""
         features = volume_features if sees_volumes(self._model) else features_on_arrays
         sources = self._model.feature_sources
-        return [(one.backbone.size_px, features(restore_backbone(one))) for one in sources]
+        return [(one.backbone, features(restore_backbone(one))) for one in sources]
 
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         """Probabilities of each target, calibrated where the run is.
@@ -115,10 +117,11 @@ class Classifier:
         """Raw features of flat images from each network, (N, F)."""
         prepared = [_as_network_sees(image, number) for number, image in enumerate(images)]
         raws = []
-        for size_px, compute in self._networks:
+        for settings, compute in self._networks:
             parts = []
             for start in range(0, len(prepared), BATCH):
-                batch = [resize_pixels(image, size_px) for image in prepared[start : start + BATCH]]
+                some = prepared[start : start + BATCH]
+                batch = [resampled_for(settings, image) for image in some]
                 parts.append(compute(np.stack(batch)[:, None]))
             raws.append(torch.from_numpy(np.concatenate(parts)))
         return raws

@@ -28,6 +28,7 @@ from classify.model.folder import WEIGHTS_FILE, load_classifier
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone
+from synthdp.networks.denoise import LARGEST_PX, SMALLEST_PX, denoised, preparation
 from synthdp.networks.exported.model_file import (
     ExportFormat,
     Interface,
@@ -61,6 +62,7 @@ class WholeClassifier(nn.Module):
         super().__init__()
         self._of_volumes = sees_volumes(classifier)
         self._sources = classifier.feature_sources
+        self._denoises = _denoises(classifier)
         self.backbones = nn.ModuleList(
             restore_backbone(one).float() for one in classifier.feature_sources
         )
@@ -79,10 +81,12 @@ class WholeClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The probability of each target."""
         whole = images * 2 - 1
+        clean = denoised(whole) if self._denoises else whole
         raws = []
         for backbone, matrix in zip(self.backbones, self.resampling, strict=True):
             assert isinstance(backbone, Backbone)
-            seen = whole if matrix is None else matrix @ whole @ matrix.T
+            seen = whole if backbone.settings.denoise is None else clean
+            seen = seen if matrix is None else matrix @ seen @ matrix.T
             of_slices = self._of_volumes and not isinstance(backbone, VolumeNetwork)
             raws.append(_slice_features(backbone, seen) if of_slices else _features(backbone, seen))
         values = head_input(raws, [one.scaling for one in self._sources])
@@ -153,6 +157,8 @@ def write_classifier_file(
         file_format: which kind of file.
         about: for its metadata.
         size_px: the side of the images that it takes; None for the largest side of its networks.
+            Where these denoise, images should have the side of the training's: noise is told from
+            detail by what is white at that side.
 
     Returns:
         The largest difference of a probability from the original's, on random images.
@@ -236,6 +242,11 @@ def volume_words(form: InputForm | None) -> str:
     )
 
 
+def _denoises(classifier: Classifier) -> bool:
+    """Whether a network of its sees images after noise is taken out."""
+    return any(one.backbone.denoise is not None for one in classifier.feature_sources)
+
+
 def _in_float32(classifier: Classifier) -> Classifier:
     """The same without bfloat16 where the hardware multiplies it: a file runs on any hardware."""
     sources = [
@@ -255,7 +266,13 @@ def _input_size(classifier: Classifier, size_px: int | None) -> tuple[int | None
     if not sees_volumes(classifier):
         if size_px is None and form is not None:
             size_px = form.size_px
-        return None, size_px or max(one.backbone.size_px for one in classifier.feature_sources)
+        side = size_px or max(one.backbone.size_px for one in classifier.feature_sources)
+        if _denoises(classifier) and not SMALLEST_PX <= side <= LARGEST_PX:
+            raise InputError(
+                f"size_px is {side}, and noise is taken out (backbone.denoise) of images of "
+                f"{SMALLEST_PX} to {LARGEST_PX} px; name the side of the training's images"
+            )
+        return None, side
     if form is None or form.depth is None:
         raise InputError(
             "the run does not say of what size its volumes are, since an earlier version made it; "
@@ -285,9 +302,10 @@ def _original(classifier: Classifier, images: NDArray[np.float32]) -> NDArray[np
         if sees_volumes(classifier):
             raws.append(torch.from_numpy(volume_features(backbone)(images * 2 - 1)))
             continue
-        seen = [image if len(image) == side else resample(image, side) for image in images[:, 0]]
-        of_images = features_on_arrays(backbone)
-        raws.append(torch.from_numpy(of_images((np.stack(seen) * 2 - 1)[:, None])))
+        prepare = preparation(one.backbone) or (lambda image: image)
+        whole = [prepare(image * 2 - 1) for image in images[:, 0]]
+        seen = [image if len(image) == side else resample(image, side) for image in whole]
+        raws.append(torch.from_numpy(features_on_arrays(backbone)(np.stack(seen)[:, None])))
     scores = probabilities(classifier, logits(classifier, raws))
     if not np.isfinite(scores).all():
         raise InputError("the classifier gives scores that are no numbers; it can't be exported")

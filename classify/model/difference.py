@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from classify.features.extract import features_on_arrays
 from classify.model.classifier import Classifier, logits, probabilities, restore_backbone
 from classify.model.folder import load_classifier
-from synthdp.data.images import resize_pixels
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.networks.alone import BATCH
+from synthdp.networks.denoise import resampled_for
 
 #: Public images on which two classifiers are laid side by side, and of how many phantom patients.
 _COMPARED = PhantomSettings(out=Path("never-written"), size_px=128)
@@ -41,8 +41,7 @@ def _scores_of(
     raws = []
     for one in classifier.feature_sources:
         compute = features_on_arrays(restore_backbone(one))
-        side = one.backbone.size_px
-        pixels = np.stack([resize_pixels(image, side) for image in images])[:, None]
+        pixels = np.stack([resampled_for(one.backbone, image) for image in images])[:, None]
         parts = [compute(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         raws.append(torch.from_numpy(np.concatenate(parts)))
     return probabilities(classifier, logits(classifier, raws))

@@ -25,6 +25,8 @@ from classify.features.extract import features_on_arrays
 from classify.model.classifier import Classifier, logits, restore_backbone
 from synthdp.data.images import resize_pixels
 from synthdp.networks.alone import BATCH
+from synthdp.networks.denoise import resampled_for
+from synthdp.networks.settings import FeatureSettings
 
 FloatImage = NDArray[np.float32]
 #: Width of the window in grid steps, and of the blur in sides of the image (standard deviations).
@@ -40,12 +42,14 @@ _REGION = 0.5
 class OneView:
     """A classifier read in one view of an image.
 
-    classifier: with one view in the settings of each network; networks: for each its side in
-    pixels, and what computes its features.
+    classifier: with one view in the settings of each network; networks: for each its settings, and
+    what computes its features.
     """
 
     classifier: Classifier
-    networks: tuple[tuple[int, Callable[[NDArray[np.float32]], NDArray[np.float32]]], ...]
+    networks: tuple[
+        tuple[FeatureSettings, Callable[[NDArray[np.float32]], NDArray[np.float32]]], ...
+    ]
 
 
 def one_view(classifier: Classifier) -> OneView:
@@ -59,7 +63,7 @@ def one_view(classifier: Classifier) -> OneView:
         for one in classifier.feature_sources
     )
     networks = tuple(
-        (one.backbone.size_px, features_on_arrays(restore_backbone(one))) for one in feature_sources
+        (one.backbone, features_on_arrays(restore_backbone(one))) for one in feature_sources
     )
     return OneView(classifier.with_feature_sources(feature_sources), networks)
 
@@ -96,8 +100,8 @@ def saliency_map(image: FloatImage, model: OneView, grid: int) -> NDArray[np.flo
         (T, grid, grid): above 0 where the image speaks for the target.
     """
     raws = []
-    for size_px, compute in model.networks:
-        whole = resize_pixels(image, size_px)
+    for settings, compute in model.networks:
+        whole = resampled_for(settings, image)
         shown = np.concatenate([whole[None], occluded(whole, grid)])[:, None]
         parts = [compute(shown[start : start + BATCH]) for start in range(0, len(shown), BATCH)]
         raws.append(torch.from_numpy(np.concatenate(parts)))

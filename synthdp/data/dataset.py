@@ -5,7 +5,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -346,7 +346,10 @@ def patients_in_two_splits(patients: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def load_images(
-    dataset: Dataset, rows: Sequence[Row], size_px: int | None = None
+    dataset: Dataset,
+    rows: Sequence[Row],
+    size_px: int | None = None,
+    prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """Decode the images of `rows`; those that are not square are padded with black.
 
@@ -354,6 +357,7 @@ def load_images(
         dataset: the opened data set.
         rows: some of its rows.
         size_px: the side to resample to; the data set's own when None.
+        prepare: what is done to each image, (S, S), before that.
 
     Returns:
         (N, 1, size_px, size_px) float32 in [-1, 1].
@@ -371,7 +375,7 @@ def load_images(
     images = np.empty((len(rows), 1, size, size), dtype=np.float32)
     for index, row in enumerate(progress(rows, what="reading images")):
         with _row_named(dataset, row):
-            images[index, 0] = square_image(dataset.root / row.image, size)
+            images[index, 0] = square_image(dataset.root / row.image, size, prepare=prepare)
     return images
 
 

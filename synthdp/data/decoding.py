@@ -214,6 +214,7 @@ def square_image(
     bits: int | None = None,
     reading: "DicomReading | None" = None,
     fitted_px: int | None = None,
+    prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """An image file as networks see it: (S, S) in [-1, 1], padded with black, not stretched.
 
@@ -224,6 +225,7 @@ def square_image(
         reading: as in `decode_pixels`.
         fitted_px: the side that it is brought to before, in its own depth, as in a set of that
             `size_px`; none when None.
+        prepare: what is done to the square before it is resampled to `size_px`.
 
     Raises:
         InputError: as `decode_pixels`.
@@ -232,4 +234,6 @@ def square_image(
     image = to_float(pixels if fitted_px is None else fit_square(pixels, fitted_px))
     if image.shape[0] != image.shape[1]:
         image = pad_square(image, black=-1.0)
+    if prepare is not None:
+        image = prepare(image)
     return image if size_px is None else resize_pixels(image, size_px)

@@ -468,6 +468,11 @@ def build_backbone(
     if hasattr(network, "attn_pool"):
         network.attn_pool = None  # features are pooled here
     load_public_weights(network, settings)
+    if settings.denoise is not None and trainable_blocks != 0:
+        raise InputError(
+            "backbone.denoise: is for a head on a frozen network, and this one is to be trained; "
+            "leave denoise out, or leave `network` out"
+        )
     if settings.axes is not None and trainable_blocks not in (0, "all"):
         raise InputError(
             f"trainable_blocks is {trainable_blocks}, but of a network that sees volumes the head "

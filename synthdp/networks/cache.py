@@ -33,6 +33,7 @@ from synthdp.data.identity import keyed_digest
 from synthdp.errors import RunError
 from synthdp.machine.devices import kernels
 from synthdp.machine.progress import progress
+from synthdp.networks.denoise import Prepare
 from synthdp.storage.files import closed_to_others, refused_when_full
 from synthdp.storage.shared_work import make_parts
 
@@ -150,6 +151,7 @@ def cached_features(
     what: str = "features",
     dtype: str = "float32",
     finite: bool = True,
+    prepare: Prepare | None = None,
 ) -> NDArray[Any]:
     """What an extractor gives for the images of `rows`, cached as by `cached_array`.
 
@@ -163,6 +165,7 @@ def cached_features(
         what: names the progress bar and errors.
         dtype: of the result.
         finite: as `cached_array`.
+        prepare: what is done to each image before it is resampled; `extractor_id` tells it.
 
     Returns:
         (N, ...) of `dtype`.
@@ -176,7 +179,7 @@ def cached_features(
         rows,
         name=f"{extractor_id} at {size_px} px",
         dtype=dtype,
-        compute=lambda begin, end: compute(load_images(dataset, rows[begin:end], size_px)),
+        compute=lambda begin, end: compute(load_images(dataset, rows[begin:end], size_px, prepare)),
         batch=batch,
         what=what,
         finite=finite,

@@ -42,7 +42,7 @@ Pool = Literal["class_token", "mean", "centre", "spread"]
 
 
 #: Settings of features that came later, and stand nowhere while they are unset.
-_LATER_FEATURE_KEYS = ("batch_norm", "axes", "slices", "slice_pool", "view_order")
+_LATER_FEATURE_KEYS = ("batch_norm", "axes", "slices", "slice_pool", "view_order", "denoise")
 #: Which views of an image come first; without one the image, its mirror image, a quarter turn ...
 ViewOrder = Literal["turns"]
 
@@ -81,6 +81,13 @@ class FeatureSettings(BackboneSettings):
 
     intensity: Literal["as_is", "standardised"] = "as_is"
     """`standardised` gives each image the same mean and spread first."""
+
+    denoise: Literal["auto"] | None = None
+    """`auto` takes white noise out of each flat image before the network sees it, as much as that
+    image shows by itself; one with noise of less than 1 % of its range stays as it is. For a head
+    that shall hold on another scanner, in training and everywhere after.
+    Example: auto
+    """
 
     whiten: float = Field(default=0.0, ge=0, le=1)
     """Power to which the covariance of a public set (`centre`) is divided out of the features: 0
@@ -128,6 +135,12 @@ class FeatureSettings(BackboneSettings):
             raise ValueError("backbone.slices, slice_pool: are of volumes; name their axes too")
         if self.axes is not None and list(self.axes) != sorted(set(self.axes)):
             raise ValueError("backbone.axes: name each axis once, in rising order")
+        return self
+
+    @model_validator(mode="after")
+    def _flat_images_are_denoised(self) -> "FeatureSettings":
+        if self.denoise is not None and self.axes is not None:
+            raise ValueError("backbone.denoise: is of flat images; leave it out for volumes")
         return self
 
     @model_validator(mode="after")

@@ -130,6 +130,20 @@ def test_networks_are_trained_by_the_recipes_that_say_so(
     assert after.settings.init == before.settings.out
 
 
+def test_networks_that_are_trained_see_images_as_they_are(
+    ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    """Noise is taken out for frozen networks alone, and a study may ask for it all the same."""
+    auto = {"backbone": {**BACKBONE, "denoise": "auto"}, "trained_backbone": None}
+
+    def first(name: str) -> Any:
+        return calls(name, ingredients | auto, tmp_path)[0].settings.backbone
+
+    assert first("real_only").denoise == "auto"
+    for name in ("blocks_only", "whole_only", "whole_backbone", "phantoms_only"):
+        assert first(name).denoise is None
+
+
 def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:
     turned = {"backbone": {**BACKBONE, "views": 4, "view_order": "turns"}}
     (call,) = calls("paper", ingredients | turned, tmp_path)

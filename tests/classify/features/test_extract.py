@@ -17,6 +17,7 @@ from classify.features.extract import (
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import Backbone, TransformerBackbone, build_backbone
+from synthdp.networks.denoise import preparation
 from synthdp.networks.settings import FeatureSettings
 
 VIT = FeatureSettings(name="test_vit", size_px=32)
@@ -42,6 +43,22 @@ def test_an_images_features_do_not_depend_on_who_else_is_there(
     assert torch.equal(whole[1:], without_first)
     alone = backbone_features(network, clinic, rows[-1:])
     assert torch.equal(whole[-1:], alone)
+
+
+def test_an_image_without_noise_beside_noisy_ones_keeps_its_features(clinic: Dataset) -> None:
+    """Patches of `clinic` are noise; what is taken out of one is nobody else's."""
+    plain = build_backbone(VIT, seed=0)
+    network = build_backbone(VIT.model_copy(update={"denoise": "auto"}), seed=0)
+    rows = clinic.split("train")
+    whole = backbone_features(network, clinic, rows)
+    assert torch.equal(whole[2:], backbone_features(network, clinic, rows[2:]))
+    assert not torch.allclose(whole, backbone_features(plain, clinic, rows))
+    prepare = preparation(network.settings)
+    images = load_images(clinic, rows, 32, prepare)
+    assert torch.equal(whole, torch.from_numpy(on_arrays(network, network)(images)))
+    views = augmented_features(network, clinic, rows, 2)
+    assert torch.equal(views[:, 0], whole)
+    assert torch.equal(views[3:], augmented_features(network, clinic, rows[3:], 2))
 
 
 def test_every_batch_has_the_same_size() -> None:

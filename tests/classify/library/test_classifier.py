@@ -5,13 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_up import random_run, received_run
 from PIL import Image
 
 from classify.library.classifier import Classifier
+from classify.model.classifier import new_classifier, new_feature_source
+from classify.model.folder import save_classifier
 from classify.predict import run_predict
 from classify.settings.finished import PredictSettings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.runs.folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,26 @@ def test_a_score_hangs_on_its_own_image_and_on_no_form_of_the_array(run: Path) -
     assert np.allclose(whole, classifier.predict_proba(images / 255), atol=0.02)  # bfloat16
     assert np.array_equal(classifier.predict(images), whole >= 0.5)
     assert classifier.predict_proba([]).shape == (0, 1)
+
+
+def test_noise_is_taken_out_as_the_command_does(tmp_path: Path) -> None:
+    settings = FeatureSettings(name="test_vit", size_px=32, denoise="auto")
+    plain = new_classifier([new_feature_source(settings, seed=1)], ("malignant",))
+    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
+    with open_run(tmp_path / "run", "pretrain", Settings()) as run:
+        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
+        run.finish(make_statement(Lineage(), subject="classifier"), "card")
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(pictures()):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+    out = tmp_path / "scores.csv"
+    asked = PredictSettings(run=tmp_path / "run", images=tmp_path / "images", out=out)
+    run_predict(asked)
+    told = [float(row["score_malignant"]) for row in csv.DictReader(out.open())]
+    scores = Classifier.load(tmp_path / "run").predict_proba(pictures())
+    assert scores[:, 0].tolist() == pytest.approx(told, rel=1e-6)
+    as_they_are = Classifier.load(random_run(tmp_path / "plain")).predict_proba(pictures())
+    assert np.abs(scores - as_they_are).max() > 1e-3
 
 
 def test_a_received_folder_opens_too(run: Path, tmp_path: Path) -> None:

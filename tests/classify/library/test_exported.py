@@ -30,6 +30,8 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import Settings
 from synthdp.data.images import resample
 from synthdp.errors import InputError, RunError
+from synthdp.networks.denoise import resampled_for
+from synthdp.networks.exported.model_file import FILES
 from synthdp.networks.exported.settings import ExportModelSettings
 from synthdp.networks.public.carried import PublicNetwork
 from synthdp.networks.settings import FeatureSettings
@@ -121,6 +123,41 @@ def test_networks_views_head_and_calibration_are_inside(file_format: str, tmp_pa
     assert scores.std() > 0.01  # it tells images apart
     alone = RUNNERS[file_format](tmp_path / about["file"], images[:1])
     assert np.abs(alone - scores[:1]).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "torch-export"])
+def test_noise_is_taken_out_inside_too(file_format: str, tmp_path: Path) -> None:
+    settings = FeatureSettings(
+        name="test_efficientnet", size_px=48, layers=(1, 2), denoise="auto", precision="float32"
+    )
+    beside = settings.model_copy(update={"denoise": None})
+    sources = []
+    for one in (new_feature_source(settings, seed=2), new_feature_source(beside, seed=2)):
+        grey = features_on_arrays(restore_backbone(one))(np.zeros((1, 1, 48, 48), np.float32))
+        scaling = one.scaling.fitted(torch.from_numpy(grey), 0)
+        sources.append(replace(one, scaling=scaling))
+    plain = new_classifier(sources, ("malignant",))
+    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(3))
+    classifier = plain.with_head(weight, plain.head_bias)
+    write_classifier_file(classifier, tmp_path, file_format, {}, size_px=40)
+    images = np.full((6, 1, 40, 40), 0.5, np.float32) + np.linspace(0, 0.3, 40, dtype=np.float32)
+    images[3:] += 0.04 * np.random.default_rng(5).standard_normal((3, 1, 40, 40), dtype=np.float32)
+    scores = RUNNERS[file_format](tmp_path / FILES[file_format], images)
+    seen = [resampled_for(settings, image * 2 - 1) for image in images[:, 0]]
+    assert np.abs(scores - of_seen(classifier, seen, images)).max() <= TOLERANCE
+    untouched = predicted(classifier, images)
+    assert np.abs(scores - untouched)[:3].max() <= TOLERANCE
+    assert np.abs(scores - untouched)[3:].max() > 20 * TOLERANCE
+    with pytest.raises(InputError, match="size_px is 600, and noise is taken out"):
+        write_classifier_file(classifier, tmp_path, file_format, {}, size_px=600)
+
+
+def of_seen(classifier: Classifier, seen: list[np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Probabilities where the first network sees these, and the second the images."""
+    first, second = (features_on_arrays(restore_backbone(o)) for o in classifier.feature_sources)
+    others = np.stack([resample(image, 48) for image in images[:, 0] * 2 - 1])
+    raws = [first(np.stack(seen)[:, None]), second(others[:, None])]
+    return probabilities(classifier, logits(classifier, [torch.from_numpy(raw) for raw in raws]))
 
 
 @pytest.fixture(scope="module")
