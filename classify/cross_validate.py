@@ -94,9 +94,9 @@ def _pooled(
     seed: int,
 ) -> list[float]:
     """The AUROC of each target, all patients scored by the head of the folds they are not in."""
-    examples, views = setup.examples, settings.head.views
+    examples = setup.examples
     own = torch.zeros(len(examples.inputs), dtype=torch.bool)
-    own[::views] = True
+    own[:: settings.head.shown] = True
     pooled = torch.zeros(examples.targets.shape)
     for fold in range(int(fold_of.max()) + 1):
         held_out = torch.from_numpy(np.flatnonzero(fold_of == fold))

@@ -93,6 +93,8 @@ class StageMaker:
         merged = {**settings, **common, **values}
         if "head" in merged and ("centre" not in values or "network" in values):
             merged["head"] = _without_start_at_centre(merged["head"])
+        if "head" in merged and "network" in values:
+            merged["head"] = {**merged["head"], "image_noise": None}
         return self._call("finetune", FinetuneSettings, merged)
 
     def pretrain(self, data: Path, **values: Any) -> StageCall:
@@ -295,6 +297,7 @@ _PAPER_TRAINING = {
     "clip_norm": 1.0,
     "bias_input": 1.0,
     "input_norm": 39.0,
+    "image_noise": None,
 }
 _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 
@@ -302,6 +305,7 @@ _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 def _plain_readout(make: StageMaker) -> FeatureSettings:
     """The transformer read as the paper reads its own: after the last layer, one view."""
     plain = {"layers": (), "pools": ("mean",), "views": 1, "view_order": None, "whiten": 0.0}
+    plain["denoise"] = None
     return make.ingredients.backbone.model_copy(update=plain)
 
 

@@ -18,6 +18,7 @@ from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays, of_slices, refu
 from synthdp import __version__
 from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
 from synthdp.data.views.augment import augment_views
+from synthdp.data.views.grain import GRAIN_VERSION, with_grain
 from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
@@ -237,17 +238,68 @@ def _of_volumes(
 
 
 def augmented_features(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
+    backbone: Backbone,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    views: int,
+    *,
+    grain: float | None = None,
+    finite: bool = True,
 ) -> Tensor:
-    """Features of each image and of `views` - 1 random views of it, (N, views, D) float32."""
-    own = backbone_features(backbone, dataset, rows, finite=finite).unsqueeze(1)
-    if views == 1:
-        return own
-    if dataset.info.depth is not None:
+    """Features of each image, of `views` - 1 random views of it, and of a copy with noise.
+
+    Args:
+        backbone: the network.
+        dataset: the opened data set.
+        rows: N of its rows.
+        views: of each image, itself among them.
+        grain: the largest standard deviation of the noise of a last one (`with_grain`), if any.
+        finite: as `backbone_features`.
+
+    Returns:
+        (N, V, D) float32, V `views` and one more with `grain`; the first is the image.
+    """
+    shown = [backbone_features(backbone, dataset, rows, finite=finite).unsqueeze(1)]
+    if dataset.info.depth is not None and (views > 1 or grain is not None):
         raise InputError(
             f"{dataset.info.name}: holds volumes, of which no random views are made for a head; "
-            "set head.views: 1"
+            "set head.views: 1, and leave head.image_noise out"
         )
+    if views > 1:
+        shown.append(_of_random_views(backbone, dataset, rows, views, finite=finite))
+    if grain is not None:
+        shown.append(_of_grainy_copies(backbone, dataset, rows, grain, finite=finite))
+    return torch.cat(shown, dim=1)
+
+
+def _of_grainy_copies(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], grain: float, *, finite: bool
+) -> Tensor:
+    """Features of a copy of each image with noise, (N, 1, D)."""
+    denoise = preparation(backbone.settings)
+
+    def prepare(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        copy = with_grain(image, grain)
+        return copy if denoise is None else denoise(copy)
+
+    values = cached_features(
+        dataset,
+        rows,
+        extractor_id=f"{backbone.identity()} grain {GRAIN_VERSION} up to {grain:g}",
+        size_px=backbone.settings.size_px,
+        compute=on_arrays(backbone, backbone),
+        batch=BATCH,
+        what=f"noisy copies of {dataset.info.name}",
+        finite=finite,
+        prepare=prepare,
+    )
+    return torch.from_numpy(values).unsqueeze(1)
+
+
+def _of_random_views(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool
+) -> Tensor:
+    """Features of `views` - 1 random views of each image, (N, views - 1, D)."""
     others = _of_other_views(
         backbone,
         backbone,
@@ -258,7 +310,7 @@ def augmented_features(
         dtype="float32",
         finite=finite,
     )
-    return torch.cat([own, torch.from_numpy(others)], dim=1)
+    return torch.from_numpy(others)
 
 
 def seen_views(

@@ -183,6 +183,7 @@ def features(
     rows: Sequence[Row],
     *,
     views: int = 1,
+    grain: float | None = None,
     finite: bool = True,
     among: Sequence[Row] | None = None,
 ) -> list[Tensor]:
@@ -193,13 +194,14 @@ def features(
         dataset: the opened data set.
         rows: N of its rows.
         views: of each image, itself first, then random ones.
+        grain: with it a copy with noise up to this share of the grey range is one more, the last.
         finite: refuse features that are not; False where patients are promised something, and a
             refusal would tell of one of them.
         among: more rows, for which features are made and kept together, so that other choices of
             them find these there; `rows` themselves when None.
 
     Returns:
-        For each network (N * views, D) float32, the views of an image together.
+        For each network (N * V, D) float32, the V views of an image together.
 
     Raises:
         InputError: when an image is unreadable, or weights are missing.
@@ -214,7 +216,9 @@ def features(
         if one.trainable_blocks == 0 and not one.trained:
             backbone = _shared_backbone(one.backbone, one.seed)
         backbone = backbone or restore_backbone(one)
-        of_views = augmented_features(backbone, dataset, everyone, views, finite=finite)
+        of_views = augmented_features(
+            backbone, dataset, everyone, views, grain=grain, finite=finite
+        )
         chosen = of_views if own is None else of_views[own.long()]
         raws.append(chosen.flatten(0, 1))
     return raws

@@ -125,6 +125,11 @@ class FinetuneSettings(Settings):
                 "head.start: centre is of a head on frozen features, and network trains more; "
                 "leave head.start out"
             )
+        if self.head.image_noise is not None and self.network is not None:
+            raise ValueError(
+                "head.image_noise is of a head on frozen features, and network trains more; leave "
+                "head.image_noise out"
+            )
         if self.head.start == "pretrained" and self.beside:
             raise ValueError("a pretrained head knows no features beside its own; leave one out")
         if self.init is not None and self.centre is not None and not self.beside:

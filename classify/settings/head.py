@@ -77,6 +77,14 @@ class HeadSettings(Settings):
     patient's gradient is averaged too.
     """
 
+    image_noise: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, le=0.5)
+    """Shows each flat image once more with white noise on its pixels, in a patient's one gradient,
+    so that the head holds on another scanner: the largest standard deviation, as a share of the
+    grey range; each copy's is drawn from 0 to it, by that image alone. It is no privacy, and costs
+    none.
+    Example: 0.08
+    """
+
     steps: int = Field(default=400, ge=1, le=100_000)
     """Steps in all. More cost no privacy, since each gets its share of noise. 400 keep the learning
     rate below 2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 +
@@ -130,6 +138,11 @@ class HeadSettings(Settings):
 
     block_steps: int = Field(default=100, ge=1)
     """Steps that are kept and accounted for at a time."""
+
+    @property
+    def shown(self) -> int:
+        """How many times each image is shown: in `views`, and with noise where that is set."""
+        return self.views + (self.image_noise is not None)
 
     @property
     def norm(self) -> float:

@@ -141,12 +141,20 @@ def _head_examples(
     finite: bool,
     among: Sequence[Row] | None = None,
 ) -> HeadExamples:
-    """Images as a head takes them: inputs (N * views, D + 1), the last column what the bias sees.
+    """Images as a head takes them: inputs (N * shown, D + 1), the last column what the bias sees.
 
     Guarantee: inputs and targets of an image are a function of that image, its row and public
     numbers, whoever else is there.
     """
-    raws = features(classifier, dataset, rows, views=head.views, finite=finite, among=among)
+    raws = features(
+        classifier,
+        dataset,
+        rows,
+        views=head.views,
+        grain=head.image_noise,
+        finite=finite,
+        among=among,
+    )
     scaled = inputs_of(classifier, raws)
     inputs = scaled.new_empty(len(scaled), scaled.shape[1] + 1)
     torch.mul(scaled, head.norm, out=inputs[:, :-1])
@@ -158,8 +166,8 @@ def _head_examples(
     # where both have one target it is the same, whatever the sets call it
     asked = own if len(own) == len(classifier.targets) == 1 else classifier.targets
     labels = torch.from_numpy(labels_of(dataset, rows, asked))
-    targets = labels.repeat_interleave(head.views, dim=0)
-    owners = torch.from_numpy(units).repeat_interleave(head.views)
+    targets = labels.repeat_interleave(head.shown, dim=0)
+    owners = torch.from_numpy(units).repeat_interleave(head.shown)
     tags = patient_tags(dataset, [str(name) for name in names]) if head.sampling_rate < 1 else []
     weights = positive_weights(head.prior, classifier.targets)
     if head.kind != "mlp":

@@ -142,6 +142,10 @@ def test_networks_that_are_trained_see_images_as_they_are(
     assert first("real_only").denoise == "auto"
     for name in ("blocks_only", "whole_only", "whole_backbone", "phantoms_only"):
         assert first(name).denoise is None
+    noisy = {"finetune": {"head": {"steps": 20, "image_noise": 0.08}}}
+    of_head = [calls(name, ingredients | auto | noisy, tmp_path)[-1].settings.head.image_noise
+               for name in ("real_only", "blocks_only", "paper")]  # fmt: skip
+    assert of_head == [0.08, None, None]
 
 
 def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_augmented_views_begin_with_the_image_and_are_read_once(
     assert torch.equal(augmented_features(network, clinic, rows, 3), values)
 
 
+def test_a_noisy_copy_comes_last_and_is_nobody_elses(clinic: Dataset) -> None:
+    network, rows = build_backbone(VIT, seed=0), clinic.split("train")
+    values = augmented_features(network, clinic, rows, 2, grain=0.1)
+    assert torch.equal(values[:, :2], augmented_features(network, clinic, rows, 2))
+    copies = augmented_features(network, clinic, rows[3:], 1, grain=0.1)
+    assert torch.equal(values[3:][:, [0, 2]], copies)
+    assert not torch.allclose(copies[:, 0], copies[:, 1])
+    other = augmented_features(network, clinic, rows[3:], 1, grain=0.2)
+    assert not torch.allclose(copies[:, 1], other[:, 1])
+
+
 def test_a_patients_views_do_not_depend_on_other_patients(clinic: Dataset) -> None:
     network = build_backbone(VIT, seed=0)
     rows = clinic.split("train")
