@@ -260,12 +260,18 @@ def _input_size(classifier: Classifier, size_px: int | None) -> tuple[int | None
     """Of the images that a file takes: slices, None of flat images, and side.
 
     Raises:
-        InputError: when volumes are of another size than is asked for, or of none that is kept.
+        InputError: when volumes are of another size than is asked for, or of none that is kept, or
+            where noise is taken out images of no known side, or of one that is not filtered.
     """
     form = classifier.input_form
     if not sees_volumes(classifier):
         if size_px is None and form is not None:
             size_px = form.size_px
+        if size_px is None and _denoises(classifier):
+            raise InputError(
+                "size_px: name the side of the training's images, at which noise is taken out "
+                "(backbone.denoise); the run doesn't say it"
+            )
         side = size_px or max(one.backbone.size_px for one in classifier.feature_sources)
         if _denoises(classifier) and not SMALLEST_PX <= side <= LARGEST_PX:
             raise InputError(

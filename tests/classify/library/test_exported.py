@@ -150,6 +150,8 @@ def test_noise_is_taken_out_inside_too(file_format: str, tmp_path: Path) -> None
     assert np.abs(scores - untouched)[3:].max() > 20 * TOLERANCE
     with pytest.raises(InputError, match="size_px is 600, and noise is taken out"):
         write_classifier_file(classifier, tmp_path, file_format, {}, size_px=600)
+    with pytest.raises(InputError, match="size_px: name the side of the training's images"):
+        write_classifier_file(classifier, tmp_path, file_format, {})
 
 
 def of_seen(classifier: Classifier, seen: list[np.ndarray], images: np.ndarray) -> np.ndarray:
