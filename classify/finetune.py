@@ -270,7 +270,8 @@ def finish_finetune(
     settings: FinetuneSettings, run: Run, plan: PrivacyPlan, classifier: Classifier, spent: Release
 ) -> None:
     """Write the model, the statement and the card of a run, which is finished then."""
-    classifier = replace(classifier, input_form=input_form(plan.dataset.info))
+    networks = [one.backbone for one in classifier.feature_sources]
+    classifier = replace(classifier, input_form=input_form(plan.dataset.info, networks))
     save_classifier(run.model, classifier)
     statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan.dataset, classifier, statement))

@@ -106,7 +106,7 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
         trained=backbone.own_tensors(),
         seed=settings.seed,
     )
-    form = input_form(dataset.info)
+    form = input_form(dataset.info, [settings.backbone])
     return Classifier((feature_source,), dataset.info.targets, *head, input_form=form)
 
 

@@ -4,6 +4,7 @@ Side, slices, spacing and window are settings of the import of a set, so they ar
 number of them is read from images.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from synthdp.config.settings import Settings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.volumes.form import VolumeForm, form_differences
 from synthdp.errors import InputError
+from synthdp.networks.settings import FeatureSettings
 
 
 class InputForm(Settings):
@@ -30,13 +32,15 @@ class InputForm(Settings):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def input_form(info: DatasetInfo) -> InputForm | None:
-    """The form that a classifier of this set keeps.
+def input_form(info: DatasetInfo, networks: Iterable[FeatureSettings]) -> InputForm | None:
+    """The form that a classifier of this set by these networks keeps.
 
     It is None for flat images of one target, whose models say no more than they always did:
-    `predict` is told the side there.
+    `predict` is told the side there. Where noise is taken out it is kept, since noise is told from
+    detail at the side that images had in training.
     """
-    if info.depth is None and len(info.targets) == 1:
+    denoises = any(one.denoise is not None for one in networks)
+    if info.depth is None and len(info.targets) == 1 and not denoises:
         return None
     return InputForm(size_px=info.size_px, depth=info.depth, volumes=info.volumes)
 

@@ -7,12 +7,16 @@ import torch
 from made_up import clinic_set
 
 from classify.cross_validate import cross_validate
+from classify.finetune import run_finetune
 from classify.head.examples import private_sum
+from classify.library.exported import _input_size
+from classify.model.folder import load_classifier
 from classify.settings.finetune import FinetuneSettings
 from classify.setup.head import set_up_head
 from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.storage.files import read_json
 
 CLIP = 0.2
 
@@ -56,6 +60,19 @@ def test_copies_are_not_scored_in_cross_validation(clinic: Path) -> None:
     asked = settings(clinic, privacy=plain)
     (found,) = cross_validate(asked, folds=4, repeats=1, seeds=1)
     assert found.auroc > 0.9
+
+
+def test_a_run_that_takes_noise_out_keeps_the_side_of_its_images(
+    clinic: Path, tmp_path: Path
+) -> None:
+    """So `predict` and an exported file bring new images to it; of other runs nothing is said."""
+    asked = settings(clinic, out=tmp_path / "run")
+    model = run_finetune(asked) / "model"
+    side = open_dataset(clinic).info.size_px
+    assert read_json(model / "settings.json")["input_form"] == {"size_px": side}
+    assert _input_size(load_classifier(asked.out), None) == (None, side)
+    plain = settings(clinic, out=tmp_path / "plain", backbone={"name": "test_vit", "size_px": 32})
+    assert "input_form" not in read_json(run_finetune(plain) / "model" / "settings.json")
 
 
 def test_what_it_is_not_for_is_refused(clinic: Path) -> None:
