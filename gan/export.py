@@ -19,11 +19,10 @@ import torch
 
 import gan.network
 from gan.package.description import AnyShape, Description
+from gan.package.model import whole_weights
 from gan.package.opened import GeneratorRun, open_generator
-from gan.package.pretrained import WEIGHTS
 from gan.settings.finished import ExportSettings
 from synthdp import __version__
-from synthdp.checkpoint import load_weights
 from synthdp.config.card_file import CARD, card_file
 from synthdp.data.manifest.classes import class_words
 from synthdp.errors import InputError, RunError
@@ -107,7 +106,7 @@ def run_export(settings: ExportSettings) -> Path:
     with atomic_folder(settings.out) as folder:
         package = folder / name
         write_code(package, description.shape.size_px)
-        weights = _weights(description, load_weights(run / WEIGHTS))
+        weights = _weights(description.target, *whole_weights(generator))
         write_atomic(package / f"{WEIGHTS_NAME}{WEIGHTS_END}", weights)
         write_atomic(package / "LICENSE", _licence_text(settings.licence))
         write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
@@ -149,17 +148,14 @@ def write_code(package: Path, size_px: int) -> None:
     )
 
 
-def _weights(description: Description, weights: dict[str, torch.Tensor]) -> bytes:
+def _weights(target: str, shape: AnyShape, weights: dict[str, torch.Tensor]) -> bytes:
     """Weights and what the network is built by, as a torch file of tensors and plain values."""
-    shape = description.shape
     findings = list(shape.conditions.findings)
     content: dict[str, Any] = {
         "weights": weights,
         "arguments": {"architecture": shape.architecture, **shape.arguments},
         "prior": shape.conditions.tables,
-        **(
-            {"findings": findings} if findings else {"words": list(class_words(description.target))}
-        ),
+        **({"findings": findings} if findings else {"words": list(class_words(target))}),
     }
     stream = io.BytesIO()
     torch.save(content, stream)

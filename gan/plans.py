@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan.package.conditions import Conditions, read_conditions, read_findings
-from gan.package.description import BankShape, Description, HaarShape, MixtureShape, TrainedShape
+from gan.package.description import (
+    BankShape,
+    Description,
+    HaarShape,
+    MixtureShape,
+    PhantomBankShape,
+    TrainedShape,
+)
 from gan.package.opened import GeneratorRun, open_generator
 from gan.private.pool import Pool, open_pool
 from gan.settings.finished import (
@@ -420,7 +427,8 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
         InputError: when the run is not that of a finished generator, or a bank is to be truncated.
     """
     generator = open_generator(settings.run)
-    if settings.truncation < 1 and isinstance(generator.description.shape, BankShape):
+    shape = generator.description.shape
+    if settings.truncation < 1 and isinstance(shape, BankShape | PhantomBankShape):
         raise InputError(
             f"truncation: {settings.run} keeps images and has no styles to bring nearer to their "
             "mean; leave truncation out"

@@ -145,6 +145,7 @@ def release(
     evidence: Sequence[Path | str] = (),
     licence: str = "",
     without_protection: bool = False,
+    compact: bool = False,
 ) -> Statement:
     """Copy what may leave of a run, a study or a synthetic set: `synthdp privacy --release`.
 
@@ -156,6 +157,7 @@ def release(
         evidence: evaluations of a run, whose results its card shows.
         licence: of the model's own weights.
         without_protection: let out what promises nothing (epsilon inf).
+        compact: of a generator that keeps phantoms, say which ones in the place of their images.
 
     Returns:
         The statement under which it leaves.
@@ -178,6 +180,7 @@ def release(
         evidence=[Path(one) for one in evidence],
         licence=licence,
         without_protection=without_protection,
+        compact=compact,
     )
     return release_folder(Path(original), Path(out), asked).statement
 

@@ -339,6 +339,23 @@ def score_difference(run: Path, released: Path) -> float:
     return float(own_module("classify.model.difference").score_difference(run, released))
 
 
+def make_compact(run: Path, released: Path) -> None:
+    """Put into a released generator which phantoms it keeps, in the place of their images.
+
+    Args:
+        run: as it stands in the house.
+        released: a copy, whose model is written anew.
+
+    Raises:
+        InputError: when it is no generator, keeps no images, or these can't be drawn again.
+    """
+    from synthdp.errors import InputError  # noqa: PLC0415 (as the settings' classes)
+
+    if not _is_generator(run):
+        raise InputError(f"--compact: goes with the run of a generator, and {run.name} is another")
+    own_module("gan.package.packing").compact_model(run, released)
+
+
 def _strategies() -> Any:
     """The module of the recipes, imported when a study asks for them."""
     return own_module("classify.strategies")

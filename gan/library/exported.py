@@ -13,7 +13,7 @@ from gan.network.film import MAX_MARKS, NUMBERS_A_MARK, Film, uniform
 from gan.network.generator import Generator
 from gan.network.mixture import Mixture
 from gan.network.sampling import AnyGenerator, draw_latents
-from gan.package.model import load_opened
+from gan.package.model import load_whole
 from gan.package.opened import GeneratorRun, open_generator
 from gan.package.packing import example_labels
 from synthdp.errors import InputError
@@ -147,9 +147,9 @@ def write_generator_file(
         The largest difference of a grey value from the original's, in [0, 1].
 
     Raises:
-        InputError, RunError: as `load_opened` and `write_exported`.
+        InputError, RunError: as `load_whole` and `write_exported`.
     """
-    network = load_opened(opened, torch.device("cpu"))
+    network = load_whole(opened)
     shape, targets = opened.description.shape, opened.description.targets
     latents = draw_latents(0, range(_CHECKED), network.z_dim + network.noise_dim)
     z, noise = latents.split([network.z_dim, network.noise_dim], dim=1)

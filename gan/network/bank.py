@@ -44,7 +44,7 @@ class Bank(nn.Module):
         cells: Sequence[tuple[Sequence[int], int]] = (),
     ) -> None:
         super().__init__()
-        self.z_dim, self.noise_dim = z_dim, 2
+        self.z_dim, self.noise_dim, self._count = z_dim, 2, images
         shape = (2, images, size_px, size_px)
         self.register_buffer("images", torch.zeros(shape, dtype=torch.uint8))
         self._codes = np.zeros((images, 0), np.int64)
@@ -69,8 +69,8 @@ class Bank(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the images."""
-        return self.images.device
+        """The device that images are drawn on."""
+        return self.lengths.device
 
     def codes(self, seed: int, count: int) -> Tensor:
         """What the images of a series show where nothing is asked for: codes (count, A) int64.
@@ -78,7 +78,7 @@ class Bank(nn.Module):
         They are those of the images that come in its order, so that each combination comes as often
         as its share of the images, and none of these twice before all were drawn.
         """
-        places = self._in_order(seed, 0, self.images.shape[1], range(count))
+        places = self._in_order(seed, 0, self._count, range(count))
         return torch.from_numpy(self._codes[places])
 
     def order(self, seed: int, positions: Sequence[int], codes: Tensor | None = None) -> Tensor:
@@ -92,7 +92,7 @@ class Bank(nn.Module):
             positions: of the images in it, from 0.
             codes: (B, A), what is asked for at each.
         """
-        count = self.images.shape[1]
+        count = self._count
         places = self._in_order(seed, 0, count, positions)
         if codes is None or not codes.shape[1]:
             shares = (places + 0.5) / count
@@ -119,6 +119,10 @@ class Bank(nn.Module):
         order = np.random.default_rng((seed, which, _ORDER_STREAM)).permutation(count | 1)
         places: NDArray[np.int64] = order[np.asarray(positions, np.int64) % (count | 1)] % count
         return places
+
+    def kept(self, labels: Tensor, places: Tensor) -> Tensor:
+        """The images of classes (B,) at places (B,) among those of a class: (B, S, S) uint8."""
+        return self.images[labels, places]
 
     def forward(
         self,
@@ -148,6 +152,6 @@ class Bank(nn.Module):
         length = self.lengths[question]
         chosen = (torch.special.ndtr(noise[:, 0]) * length).long().minimum(length - 1)
         places = self.places[self.first[question] + chosen]
-        grey = self.images[labels, places][:, None].float() / 127.5 - 1
+        grey = self.kept(labels, places)[:, None].float() / 127.5 - 1
         mirrored = (noise[:, 1] > 0)[:, None, None, None]
         return torch.where(mirrored, grey.flip(-1), grey)

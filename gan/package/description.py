@@ -16,6 +16,7 @@ from pydantic import (
 from gan.network.facts import FIRST_SIDE, Norm
 from gan.package.conditions import Conditions
 from synthdp.config.settings import Settings, validate_settings
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json
 
@@ -51,6 +52,7 @@ Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=MAX_STAGES)
 ]
 Length = Annotated[int, Field(ge=1, le=2048)]
+_ANY_SIDE = 128  # at which settings of phantoms are looked at
 
 
 class HaarShape(_Shape):
@@ -133,21 +135,21 @@ class MixtureShape(_Shape):
         return {"members": [member.arguments for member in self.members]}
 
 
-class BankShape(_Shape):
-    """The shape of a `gan.network.bank.Bank`.
+class _OfBank(_Shape):
+    """What banks have in common.
 
     `images` are those of each class. With conditions they stand in the order of the prior's
     combinations, whose shares are those of whole images, the same in either class.
     """
 
-    architecture: Literal["bank"] = "bank"
+    architecture: str
     size_px: Side
     images: int = Field(ge=1, le=MAX_IMAGES)
     z_dim: Literal[2] = 2
     conditions: Conditions = Conditions()
 
     @model_validator(mode="after")
-    def _holds_what_is_drawn(self) -> "BankShape":
+    def _holds_what_is_drawn(self) -> "_OfBank":
         if self.conditions.findings:
             raise ValueError("a bank knows one target, and no findings")
         if not self.conditions.names:
@@ -176,13 +178,77 @@ class BankShape(_Shape):
         return {**self.model_dump(include={"size_px", "images", "z_dim"}), **cells}
 
 
+class BankShape(_OfBank):
+    """The shape of a `gan.network.bank.Bank`, whose file holds its images."""
+
+    architecture: Literal["bank"] = "bank"
+
+
+class PhantomPool(Settings):
+    """A set of mass patches as `synthdp data phantoms` draws it: the settings that decide pixels.
+
+    They are those of `PhantomSettings`; the side is that of the bank.
+    """
+
+    patients: int
+    seed: int
+    style: str
+    malignant_fraction: float
+    site_b_fraction: float
+    site_shift: float
+    separation: float
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "PhantomPool":
+        self.settings(_ANY_SIDE)
+        return self
+
+    @classmethod
+    def of(cls, settings: PhantomSettings) -> "PhantomPool":
+        """That of a set."""
+        return cls.model_validate(settings.model_dump(include=set(cls.model_fields)))
+
+    def settings(self, size_px: int) -> PhantomSettings:
+        """What draws its patients at a side."""
+        return PhantomSettings.model_validate(
+            {**self.model_dump(), "out": Path("unused"), "size_px": size_px}
+        )
+
+
+class PhantomBankShape(_OfBank):
+    """The shape of a `gan.package.kept_phantoms.PhantomBank`, which answers as a bank does.
+
+    Its file holds no images: these are phantoms of `pools`, which anybody can draw again, and the
+    file says which.
+    """
+
+    architecture: Literal["phantom_bank"] = "phantom_bank"
+    size_px: Annotated[int, Field(ge=16, le=1024)]
+    pools: tuple[PhantomPool, ...] = Field(min_length=1, max_length=MAX_MEMBERS)
+
+    @property
+    def whole(self) -> BankShape:
+        """The bank that holds the images themselves."""
+        return BankShape(
+            size_px=self.size_px, images=self.images, z_dim=self.z_dim, conditions=self.conditions
+        )
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """What its file holds, by name and shape (`gan.package.kept_phantoms`)."""
+        each = (2, self.images)
+        return {"pools": each, "patients": each, "patches": each, "quarters": (*each, 2, 2)}
+
+
 TrainedShape: TypeAlias = HaarShape | DcganShape
-AnyShape: TypeAlias = TrainedShape | MixtureShape | BankShape
+BuiltShape: TypeAlias = TrainedShape | MixtureShape | BankShape
+AnyShape: TypeAlias = BuiltShape | PhantomBankShape
 _SHAPES: dict[str, type[AnyShape]] = {
     "mcgan-haar": HaarShape,
     "dcgan": DcganShape,
     "mixture": MixtureShape,
     "bank": BankShape,
+    "phantom_bank": PhantomBankShape,
 }
 
 

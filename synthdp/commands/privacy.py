@@ -14,7 +14,7 @@ from synthdp.stages import packaged_statements
 #: What the command does instead of stating a promise, by the option that says so.
 _ACTIONS = ("release", "dossier", "check", "withdraw")
 #: Options that go with one action alone.
-_OF_RELEASE = ("include", "rows", "licence", "yes_without_protection", "record")
+_OF_RELEASE = ("include", "rows", "licence", "yes_without_protection", "record", "compact")
 
 
 def add_commands(commands: Commands) -> None:
@@ -118,6 +118,12 @@ def _add_release_options(privacy: argparse.ArgumentParser) -> None:
         help="data sets of patients that note the release, beside those that the settings lead to",
     )
     privacy.add_argument(
+        "--compact",
+        action="store_true",
+        help="of a generator that keeps phantoms of a pool: says which ones in some 20 kB, in the "
+        "place of their images; who receives it draws them again",
+    )
+    privacy.add_argument(
         "--yes-without-protection",
         action="store_true",
         help="release although the epsilon is infinite: nothing protects the patients",
@@ -185,6 +191,7 @@ def _release(arguments: argparse.Namespace) -> int:
         licence=arguments.licence or "",
         without_protection=arguments.yes_without_protection,
         record=arguments.record or (),
+        compact=arguments.compact,
     )
     with stage("privacy --release"):
         released = release_folder(original, out, asked)

@@ -51,7 +51,8 @@ class Asked:
     include: `scores`, `counts` and `models`, by name; rows: of a study, in the words of
     `parse_selection`; evidence: evaluations of a run, whose results the card shows; licence: of the
     model's own weights; without_protection: that a release whose epsilon is infinite may leave;
-    record: data sets of patients that are to note it, beside those that the settings name.
+    record: data sets of patients that are to note it, beside those that the settings name; compact:
+    that a generator which keeps phantoms leaves as which ones they are, without their images.
     """
 
     include: Sequence[str] = ()
@@ -60,6 +61,7 @@ class Asked:
     licence: str = ""
     without_protection: bool = False
     record: Sequence[Path] = ()
+    compact: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted({*self.include} - {*INCLUDABLE})
@@ -200,13 +202,19 @@ def _copier(original: Path) -> Callable[[Path, Path, Asked], Statement]:
 def _release_run(run: Path, folder: Path, asked: Asked) -> Statement:
     _refuse_for("a run", rows=asked.rows, others="models" in asked.include)
     return copy_run(
-        run, folder, include=asked.include, evidence=asked.evidence, licence=asked.licence
+        run,
+        folder,
+        include=asked.include,
+        evidence=asked.evidence,
+        licence=asked.licence,
+        compact=asked.compact,
     )
 
 
 def _release_study(study: Path, folder: Path, asked: Asked) -> Statement:
     if asked.evidence:
         raise InputError("--evidence: goes with a run; a study has its own results")
+    _refuse_compact("a study", asked)
     selection: Selection = parse_selection(asked.rows)
     statement, runs = copy_study(study, folder, selection, asked.include)
     if "models" in asked.include:
@@ -223,6 +231,7 @@ def _release_study(study: Path, folder: Path, asked: Asked) -> Statement:
 
 def _release_dataset(root: Path, folder: Path, asked: Asked) -> Statement:
     _refuse_for("a data set", rows=asked.rows, others=bool(asked.include or asked.evidence))
+    _refuse_compact("a data set", asked)
     statement = copy_dataset(root, folder)
     info = open_dataset(folder).info
     write_contents(folder, stage=_DATA_SET, licence=info.licence)
@@ -235,3 +244,8 @@ def _refuse_for(what: str, *, rows: Sequence[str], others: bool) -> None:
         raise InputError(f"--rows: chooses rows of a study, and this is {what}; leave it out")
     if others:
         raise InputError(f"--include, --evidence: {what} has nothing of the kind; leave it out")
+
+
+def _refuse_compact(what: str, asked: Asked) -> None:
+    if asked.compact:
+        raise InputError(f"--compact: goes with the run of a generator, and this is {what}")

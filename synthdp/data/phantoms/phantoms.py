@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy.special import expit
 
 from synthdp import __version__
@@ -146,11 +147,18 @@ def _shrink(grey: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def draw_patient(settings: PhantomSettings, index: int) -> Patient:
+def draw_patient(settings: PhantomSettings, index: int, *, patches: int | None = None) -> Patient:
     """Draw one patient; the same settings and index give the same pixels on every run.
 
     Two views show the same lesion from two sides; a third and fourth show a second lesion, which
-    has another class in one patient of five. Nothing depends on `settings.patients`.
+    has another class in one patient of five. Nothing depends on `settings.patients`. Packaged
+    generators name phantoms by settings, index and patch (`gan.package.kept_phantoms`), so that a
+    change of what is drawn changes them.
+
+    Args:
+        settings: of the set.
+        index: of the patient, from 0.
+        patches: draws the first ones alone, where no others are wanted.
     """
     # One stream for each patient: a draw that is added, left out or moved changes all pixels after.
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index,)))
@@ -160,8 +168,8 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
     side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)  # rounded up
     style = _MIXED[index % len(_MIXED)] if settings.style == "mixed" else settings.style
-    malignant, patches = stratum.malignant, []
-    for number in range(count):
+    malignant, drawn = stratum.malignant, list[DrawnPatch]()
+    for number in range(count if patches is None else min(count, patches)):
         if number % 2 == 0:
             if number > 0:
                 malignant = stratum.malignant == (rng.random() < SAME_LABEL_AGAIN)
@@ -170,13 +178,13 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
         view = ("CC", "MLO")[(first_view + number) % 2]
         grey = _DRAW_VIEW[style](breast, lesion, view, side_px, rng)
         pixels = _shrink(grey, settings.size_px)
-        patches.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
+        drawn.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(
         f"phantom-{index + 1:06d}",
         stratum.split,
         stratum.site,
         breast.density,
-        tuple(patches),
+        tuple(drawn),
     )
 
 
@@ -198,10 +206,34 @@ def _info(settings: PhantomSettings) -> DatasetInfo:
         depth=settings.depth if settings.subject == "ct" else None,
         targets=_targets(settings),
         licence=LICENCE,
-        description=f"Procedural {what} drawn by synthdp {__version__}: {values}.",
+        description=f"{_begun(what)}{__version__}: {values}.",
         as_real=settings.as_real,
         lineage=_lineage(settings),
     )
+
+
+def _begun(what: str) -> str:
+    return f"Procedural {what} drawn by synthdp "
+
+
+def drawn_masses(info: DatasetInfo) -> PhantomSettings | None:
+    """By which settings a set of mass patches was drawn, as its description says.
+
+    None of any other set, and of one whose description is another.
+    """
+    if info.kind != "phantom" or info.as_real or info.depth is not None:
+        return None
+    begun, _, values = info.description.partition(": ")
+    said = dict(one.partition(" ")[::2] for one in values.removesuffix(".").split(", "))
+    try:
+        settings = PhantomSettings.model_validate(
+            {"out": Path("unused"), "name": info.name, "size_px": info.size_px, **said}
+        )
+    except ValidationError:
+        return None
+    _, drawn_by = _described(settings)
+    alike = {name: str(value) for name, value in drawn_by.items()} == said
+    return settings if alike and begun.startswith(_begun("mass patches")) else None
 
 
 def _lineage(settings: PhantomSettings) -> Lineage:

@@ -26,6 +26,7 @@ from synthdp.releases.copies.runs import (
 )
 from synthdp.runs.cards import section_text
 from synthdp.runs.evaluations import ScoredSplit, read_evaluation
+from synthdp.stages import make_compact
 from synthdp.storage.files import write_atomic, write_json
 
 
@@ -36,6 +37,7 @@ def copy_run(
     include: Collection[str] = (),
     evidence: Sequence[Path] = (),
     licence: str = "",
+    compact: bool = False,
 ) -> Statement:
     """Copy a finished run into the folder of its release.
 
@@ -47,10 +49,11 @@ def copy_run(
         include: `scores` and `counts` of patients, where the card may show them.
         evidence: evaluations of the run.
         licence: of the model's own weights.
+        compact: writes which phantoms a generator keeps in the place of their images.
 
     Raises:
-        InputError: when the run is not as its stage wrote it, an evaluation is of another one, or
-            what is included stands in none of them.
+        InputError: when the run is not as its stage wrote it, an evaluation is of another one,
+            what is included stands in none of them, or the model can't be made compact.
     """
     results = [read_evaluation(Path(one), run) for one in evidence]
     statement = _with_noisy(copy_promise(run, folder), evidence, results)
@@ -65,6 +68,8 @@ def copy_run(
     write_json(folder / PROMISE, statement.model_dump(mode="json"))
     copy_config(run, folder)
     copy_model(run, folder)
+    if compact:
+        make_compact(run, folder)
     before = _before(run)
     stage = str(released_status(run)["stage"])
     parts = CardParts(
