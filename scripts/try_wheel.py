@@ -27,7 +27,7 @@ DIST = ROOT / "dist"
 CARRIED = (
     *("synthdp/configs/study/own.yaml", "synthdp/py.typed"),
     *("licenses/LICENSE", "licenses/NOTICE"),
-    "gan/package/pretrained/mcgan-cbis/model/",
+    *("gan/package/pretrained/mcgan-cbis/model/", "gan/package/pretrained/cbis-selected6/model/"),
 )
 #: What it must not.
 NOT_CARRIED = ("tests/", "scripts/", "docs/", ".ipynb", "ledger.jsonl")
@@ -54,6 +54,7 @@ def run(*words):
 network = ["backbone.name=test_vit", "backbone.weights=none", "backbone.size_px=32"]
 run("config", "list")
 run("generate", "pretrained:mcgan-cbis", "--out", "synthetic", "--per-class", "4")
+run("generate", "pretrained:cbis-selected6", "--out", "selected", "--per-class", "4")
 run("data", "phantoms", "--out", "patients", "--as-real", "patients=24", "size_px=32")
 run("data", "phantoms", "--out", "phantoms", "patients=24", "size_px=32", "seed=1")
 run("finetune", "data=patients", "centre=phantoms", "out=run", *network, "head.steps=20",

@@ -23,11 +23,13 @@ from gan.package.model import write_generator
 from gan.package.networks import build_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp.checkpoint import load_weights, save_weights
+from synthdp.config.card_file import HUB_CARD
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.data.phantoms.phantoms import drawn_masses
 from synthdp.errors import InputError, RunError
+from synthdp.runs.cards import FILES, RUNS, with_section
 from synthdp.runs.inputs import noted_paths
-from synthdp.storage.files import atomic_folder
+from synthdp.storage.files import atomic_folder, write_atomic
 
 MAX_DIFFERENCE = 2 / 255  # one grey level, of images in [-1, 1]
 _CHECKED = 16
@@ -63,7 +65,15 @@ def package_generator(released: Path, out: Path) -> Path:
         if not isinstance(shape, PhantomBankShape):  # which has no numbers to round
             _refuse_other_images(shape, weights, halves)
         save_weights(packed / WEIGHTS, halves)
+        if (packed / HUB_CARD).is_file():
+            write_atomic(packed / HUB_CARD, _card((packed / HUB_CARD).read_text(), out.name))
     return out
+
+
+def _card(released: str, name: str) -> str:
+    """The card of a release without what tells of its folder and of `release.json`."""
+    runs = f"`synthdp generate pretrained:{name}` makes a data set with it, wherever synthdp is."
+    return with_section(with_section(released, FILES, "", before="Use"), RUNS, runs, before="Use")
 
 
 def _refuse_other_images(

@@ -44,7 +44,8 @@ def add_commands(commands: Commands) -> None:
         commands,
         "generate",
         "Make a synthetic data set with a trained generator.",
-        "synthdp generate runs/gan --out data/synthetic --per-class 1500",
+        "synthdp generate runs/gan --out data/synthetic --per-class 1500\n"
+        "  synthdp generate pretrained:cbis-selected6 --out data/private-synthetic --per-class 300",
         positionals=("run",),
         options=(
             *("out", "per_class", "total", "malignant_share", "seed", "bits", "truncation"),

@@ -230,6 +230,9 @@ def test_it_can_come_with_the_package(
         Generator.load(one, device="cpu").sample(4) for one in (compact, "pretrained:kept")
     )
     assert np.array_equal(own.images, packed.images)
+    card = (tmp_path / "data" / "kept" / "README.md").read_text()
+    assert "synthdp generate pretrained:kept" in card
+    assert "release.json" not in card
 
 
 def test_truncation_is_refused(compact: Path, tmp_path: Path) -> None:

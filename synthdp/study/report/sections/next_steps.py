@@ -46,7 +46,7 @@ def _own_images(drawn: SetFacts) -> tuple[str, str, tuple[str, ...]]:
         table = f"--images my-images --table labels.csv --target {','.join(drawn.targets)}"
         return "radiographs", table, ()
     generated = (
-        "synthdp generate pretrained:mcgan-cbis-dp6 --out data/synthetic --per-class 300    "
+        "synthdp generate pretrained:cbis-selected6 --out data/synthetic --per-class 300    "
         "# synthetic patches with a promise, now"
     )
     return "mammograms", "--images my-patches", (generated,)
