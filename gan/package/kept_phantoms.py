@@ -2,8 +2,9 @@
 
 A private selection keeps images of a public pool. Where the pool is one of phantoms, anybody can
 draw them: its settings, and the patient and patch of each, are all that need be handed on. What is
-drawn again is the very image, to the bit, with the libraries that it was drawn with; others may
-round a grey level otherwise, or, once they draw other random numbers, give other images. So the
+drawn again is the very image, to the bit, with the libraries that it was drawn with; others, and
+other processors, may round a grey level otherwise; and libraries that draw other random numbers
+give other images. So the
 means of each image's quarters are kept too, and what is drawn is held against them.
 """
 
@@ -21,6 +22,7 @@ from gan.network.bank import Bank
 from gan.package.description import PhantomBankShape
 from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError
+from synthdp.machine.memory import keep_freed_memory
 from synthdp.machine.progress import progress
 
 #: An image is another one when its quarters differ by more grey levels than this on average. What
@@ -93,6 +95,8 @@ class KeptPhantoms:
         missing = self._missing[labels, places]
         pairs = zip(labels[missing].tolist(), places[missing].tolist(), strict=True)
         patients = sorted({self._patient(*pair) for pair in pairs})
+        if patients:
+            keep_freed_memory()
         for patient in progress(patients, what="drawing phantoms", public_unit="patients"):
             self._draw_patient(patient)
         self._refuse_others()
@@ -120,9 +124,9 @@ class KeptPhantoms:
         if self._others > 1 + MAX_OTHERS * drawn:
             raise InputError(
                 f"{self._called}: of {drawn} phantoms that were drawn again {self._others} are "
-                "other images than were kept: synthdp, numpy or scipy draw otherwise here than "
-                "the versions that kept them, which its status.json names; install these, or take "
-                "a release that holds the images"
+                "other images than were kept: this version of synthdp, numpy or scipy draws "
+                "otherwise than that which kept them (its status.json names versions); install "
+                "that one, or take a release that holds the images"
             )
 
 
