@@ -32,7 +32,7 @@ def test_a_hospital_is_shown_the_way_of_such_images(
     assert steps.images == images
     assert any(line.startswith(f"synthdp init mine {own} ") for line in steps.commands)
     # a generator of mammograms is no start for others
-    assert any("mcgan-cbis" in line for line in steps.commands) == (images == "mammograms")
+    assert any("pretrained:" in line for line in steps.commands) == (images == "mammograms")
     for line in steps.commands:
         with pytest.raises(SystemExit, match=str(EXIT_DONE)):
             main([*line.partition("    #")[0].split()[1:], "--help"])
