@@ -1,7 +1,7 @@
 """What `model/settings.json` says of a generator, parsed once and passed on as this."""
 
+import math
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,13 +14,15 @@ from pydantic import (
 )
 
 from gan.network.facts import FIRST_SIDE, Norm
-from gan.package.conditions import Conditions
+from gan.package.conditions import UNKNOWN, Conditions
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json
 
 DESCRIPTION = Path("model") / "settings.json"
+#: A bank numbers what may be asked for, which doubles its places with each condition.
+MAX_BANK_CONDITIONS = 3
 
 
 class _Shape(Settings):
@@ -154,9 +156,12 @@ class _OfBank(_Shape):
             raise ValueError("a bank knows one target, and no findings")
         if not self.conditions.names:
             return self
-        levels = product(*(range(1, count + 1) for count in self.conditions.level_counts))
+        if len(self.conditions.names) > MAX_BANK_CONDITIONS:
+            raise ValueError(f"a bank knows at most {MAX_BANK_CONDITIONS} conditions")
+        drawn = {one.codes for one in self.conditions.prior[0] if UNKNOWN not in one.codes}
+        # counted, not listed: a file may name more combinations of levels than memory holds
         if self.conditions.prior[0] != self.conditions.prior[1] or (
-            {one.codes for one in self.conditions.prior[0]} != set(levels)
+            len(drawn) < max(math.prod(self.conditions.level_counts), len(self.conditions.prior[0]))
         ):
             raise ValueError("a bank draws every combination of levels, alike in either class")
         counts = [count for _, count in self.cells]

@@ -43,8 +43,8 @@ LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
 SAME_LABEL_AGAIN = 0.8
 #: How a view is drawn, by style.
 _DRAW_VIEW = {"fibrous": draw_view, "lumpy": draw_lumpy_view, "varied": draw_varied_view}
-#: Styles of a mixed set, each for two patients in turn: where half are malignant, one of each.
-_MIXED = ("fibrous", "fibrous", "varied", "varied")
+#: Styles of a mixed set, in turn within each class, so that none tells the class.
+_MIXED = ("fibrous", "varied")
 #: Steps of the sequences that give out splits and sites: multiples of these fill [0, 1) evenly.
 SPLIT_STEP, SITE_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
 
@@ -78,10 +78,11 @@ class _Stratum:
     malignant: bool
     split: str
     site: str
+    mixed_style: str
 
 
 def _stratum_of(settings: PhantomSettings, index: int) -> _Stratum:
-    """Spread class, split and site evenly over any number of patients.
+    """Spread class, split, site and the style of a mixed set evenly over any number of patients.
 
     The class takes its share by rounding; within each class, split and site follow Weyl sequences
     of irrational steps. So the shares hold among the first patients of a set as in all of them, and
@@ -97,7 +98,7 @@ def _stratum_of(settings: PhantomSettings, index: int) -> _Stratum:
     held_out = settings.val_fraction + settings.test_fraction
     split = "val" if along < settings.val_fraction else "test" if along < held_out else "train"
     site = "B" if (start[3] + rank * SITE_STEP) % 1 < settings.site_b_fraction else "A"
-    return _Stratum(malignant, split, site)
+    return _Stratum(malignant, split, site, _MIXED[rank % len(_MIXED)])
 
 
 def _draw_breast(site: str, site_shift: float, rng: np.random.Generator) -> Breast:
@@ -167,7 +168,7 @@ def draw_patient(settings: PhantomSettings, index: int, *, patches: int | None =
     count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
     side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)  # rounded up
-    style = _MIXED[index % len(_MIXED)] if settings.style == "mixed" else settings.style
+    style = stratum.mixed_style if settings.style == "mixed" else settings.style
     malignant, drawn = stratum.malignant, list[DrawnPatch]()
     for number in range(count if patches is None else min(count, patches)):
         if number % 2 == 0:

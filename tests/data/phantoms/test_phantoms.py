@@ -1,3 +1,4 @@
+from collections import Counter
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -272,9 +273,16 @@ def test_another_style_is_another_drawing_of_the_same_patients(style: str, tmp_p
     assert f"style {style}" in (tmp_path / "other" / "dataset.json").read_text()
 
 
-def test_a_mixed_set_draws_either_class_in_both_styles() -> None:
+@pytest.mark.parametrize(("malignant_fraction", "patients_drawn"), [(0.5, 12), (0.25, 8)])
+def test_a_mixed_set_draws_either_class_in_both_styles(
+    malignant_fraction: float, patients_drawn: int
+) -> None:
+    """Whatever the share of a class is: else the style would tell it."""
     mixed, fibrous, varied = (
-        [draw_patient(small(style=name, size_px=32, malignant_fraction=0.5), i) for i in range(12)]
+        [
+            draw_patient(small(style=name, malignant_fraction=malignant_fraction), index)
+            for index in range(patients_drawn)
+        ]
         for name in ("mixed", "fibrous", "varied")
     )
     drawn = {"fibrous": fibrous, "varied": varied}
@@ -286,7 +294,12 @@ def test_a_mixed_set_draws_either_class_in_both_styles() -> None:
             if np.array_equal(pixels, of[index].patches[0].pixels)
         )  # fmt: skip
         seen.append((style, patient.patches[0].malignant))
-    assert sorted(seen) == sorted(3 * [*product(drawn, (False, True))])
+    n_malignant = round(malignant_fraction * patients_drawn)
+    counts = {False: patients_drawn - n_malignant, True: n_malignant}
+    assert Counter(seen) == {
+        (style, malignant): count // 2
+        for style, (malignant, count) in product(drawn, counts.items())
+    }
 
 
 def test_varied_phantoms_bear_opaque_marks_now_and_then_and_the_first_style_none() -> None:

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,33 @@ def test_what_a_bank_does_not_have_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             BankShape(size_px=8, images=images, conditions=views(prior))
+    with pytest.raises(ValueError, match="at most 3 conditions"):
+        BankShape(size_px=8, images=4, conditions=many(4))
     findings = Conditions(findings=("a", "b"), blocks=2 * (uneven,))
     with pytest.raises(ValueError, match="one target"):
         BankShape(size_px=8, images=4, conditions=findings)
+
+
+def many(conditions: int, levels: int = 1) -> Conditions:
+    """Conditions of which one combination alone is drawn."""
+    one = (Combination(codes=(1,) * conditions, share=1.0),)
+    return Conditions(
+        names=tuple(f"c{number}" for number in range(conditions)),
+        levels=(tuple(map(str, range(levels))),) * conditions,
+        prior=(one, one),
+    )
+
+
+def test_a_file_of_more_combinations_than_memory_holds_is_refused_at_once() -> None:
+    """Sixteen conditions of sixteen levels: 16^16 combinations, in a few lines of a file."""
+    tracemalloc.start()
+    try:
+        for number in (3, 16):
+            with pytest.raises(ValueError, match=r"every combination|at most 3"):
+                BankShape(size_px=8, images=4, conditions=many(number, 16))
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_of_each_class_and_condition_it_draws_what_has_it_and_of_none_any() -> None:
