@@ -101,7 +101,7 @@ def study_model_card(facts: CardFacts) -> str:
         members_found={},
         by_target=[cell for cell in facts.cells_by_target if cell.split not in TRAINED_ON],
     )
-    said = facts.summary if held_out else ()  # it tells the scores of the study's first set
+    said = facts.summary if held_out else ()  # which has nothing to tell of then
     sections = [
         (
             "What it is",

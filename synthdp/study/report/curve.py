@@ -46,6 +46,11 @@ class EvaluationView:
     narrow: Markup
 
     @property
+    def split(self) -> str:
+        """The split that its models were scored on."""
+        return self.cells[0].split
+
+    @property
     def share(self) -> float | None:
         """The share of the patients whom its models learned from, where a study has several."""
         return share_of(self.cells[0].trained_on)

@@ -16,6 +16,7 @@ from synthdp import __version__
 from synthdp.errors import InputError
 from synthdp.pages.html import MARKS, content_policy, page_environment, page_script
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
+from synthdp.privacy.promise.uncovered import TRAINED_ON
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.aurocs import refuse_unfit_plan, write_comparisons
@@ -39,7 +40,7 @@ from synthdp.study.report.cards import (
     study_model_card,
 )
 from synthdp.study.report.comparison_tables import comparison_table
-from synthdp.study.report.curve import evaluation_views
+from synthdp.study.report.curve import EvaluationView, evaluation_views
 from synthdp.study.report.figures.write import write_figures
 from synthdp.study.report.sections.comparisons import comparison_views
 from synthdp.study.report.sections.fairness import fairness_section
@@ -131,7 +132,7 @@ def write_report(
     write_atomic(out, _environment().get_template("report.html.j2").render(content))
     card_facts = CardFacts(
         title=results.title,
-        summary=content["summary"],
+        summary=_summary(results, [v for v in content["evaluations"] if v.split not in TRAINED_ON]),
         cells=results.cells,
         cells_by_target=results.cells_by_target,
         promise=promise.whole,
@@ -199,6 +200,30 @@ def measured_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _n_runs(results: StudyResults) -> int:
+    return len({row.model for row in results.rows})
+
+
+def _summary(results: StudyResults, evaluations: Sequence[EvaluationView]) -> list[str]:
+    """What one of these sets shows: of several shares of the patients the largest, else the first.
+
+    Args:
+        results: all that the study tells.
+        evaluations: those that may be told of where the sentences stand.
+    """
+    first = max(evaluations, key=lambda one: one.share or 0.0, default=None)
+    nth = "largest share" if first and first.share else "first"
+    part_of = (first.name, f"the {nth} of {len(evaluations)} parts") if first else None
+    return summary(
+        (first.drawn or first.cells) if first else (),
+        _n_runs(results),
+        len(results.failed),
+        results.members_found,
+        withheld="scores" in results.record.facts.withheld,
+        part_of=part_of if len(evaluations) > 1 else None,
+    )
+
+
 def _content(
     study: Path, results: StudyResults, promise: StudyPromise, *, show_real: bool
 ) -> dict[str, Any]:
@@ -207,23 +232,10 @@ def _content(
     evaluations = evaluation_views(
         results.cells, results.strategies, choose(rows), results.members_found
     )
-    n_runs, failed = len({row.model for row in rows}), results.failed
-    # of several shares of the patients the largest; else the first
-    first = max(evaluations, key=lambda one: one.share or 0.0, default=None)
-    nth = "largest share" if first and first.share else "first"
-    part_of = (first.name, f"the {nth} of {len(evaluations)} parts") if first else None
-    shown = (first.drawn or first.cells) if first else ()
     script = page_script()
     return {
         "title": results.title,
-        "summary": summary(
-            shown,
-            n_runs,
-            len(failed),
-            results.members_found,
-            withheld="scores" in record.facts.withheld,
-            part_of=part_of if len(evaluations) > 1 else None,
-        ),
+        "summary": _summary(results, evaluations),
         "evaluations": evaluations,
         "targets": target_grids(results.cells, results.cells_by_target),
         "what_it_does": WHAT_IT_DOES,
@@ -234,8 +246,8 @@ def _content(
         "rows": rows,
         "tuned": any(row.tuned for row in rows),
         "sites": len({row.trained_on for row in rows}) > 1,
-        "failed": failed,
-        "n_runs": n_runs,
+        "failed": results.failed,
+        "n_runs": _n_runs(results),
         "members_found": results.members_found,
         "interval_words": interval_words(results.cells),
         "cited": any(cell.cited_auroc for cell in results.cells),

@@ -56,6 +56,17 @@ def test_scores_of_patients_who_were_trained_on_are_left_out(study: Path) -> Non
     assert "all of its runs published together: epsilon = inf" in text
 
 
+def test_the_card_tells_of_held_out_patients_though_others_are_scored_first(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    make_study(study, sets=("train", "val"))
+    run_report(ReportSettings(study=study))
+    assert "These are figures of cbis-ddsm, train" in (study / "report.html").read_text()
+    text = (study / MODEL_CARD).read_text()
+    said = text.partition("# What it is")[2].partition("\n#")[0]
+    assert "AUROC" in said
+    assert "cbis-ddsm, train" not in said
+
+
 def test_the_data_card_tells_what_is_public_of_each_set_and_counts_nothing(study: Path) -> None:
     path = study / DATA_CARD
     card = DatasetCard.load(path)
