@@ -143,11 +143,13 @@ def _finish(
     spent: Release,
 ) -> None:
     info = plan.privacy.dataset.info
-    shape: AnyShape = settings.shape(plan.conditions)
+    shape: AnyShape
     if isinstance(generator, Bank):
         shape = _bank_shape(settings, plan)
-    elif isinstance(generator, Generator) and generator.film is not None:
-        shape = shape.model_copy(update={"film": True})
+    else:
+        shape = settings.shape(plan.conditions)
+        if isinstance(generator, Generator) and generator.film is not None:
+            shape = shape.model_copy(update={"film": True})
     target = "" if len(plan.targets) > 1 else next(iter(plan.targets))
     description = Description(shape, target, info.name)
     write_generator(run.path, generator.state_dict(), description)

@@ -247,7 +247,7 @@ class TrainGanSettings(Settings):
     def _shapes_agree(self) -> Self:
         finest_px = self.size_px // 2**self.haar_levels
         stages = (finest_px // 4).bit_length()
-        if len(self.channels) != stages:
+        if len(self.channels) != stages and self.method != "selection":  # which trains no network
             raise ValueError(
                 f"channels has {len(self.channels)} entries, but {self.size_px} px takes {stages} "
                 f"with haar_levels {self.haar_levels}: one for each side from "

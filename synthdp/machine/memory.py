@@ -6,8 +6,9 @@ from functools import lru_cache
 
 #: Of glibc's malloc.h: parameters of `mallopt`.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-#: In bytes: larger blocks are still given back at once; so much that is free is kept.
-_LARGE, _KEPT = 256 * 2**20, 512 * 2**20
+#: In bytes: larger blocks are still given back at once, of which an older glibc takes the second
+#: alone (the most that mallopt(3) allows); so much that is free is kept.
+_LARGE, _KEPT = (256 * 2**20, 32 * 2**20), 512 * 2**20
 
 
 @lru_cache(maxsize=1)
@@ -23,5 +24,6 @@ def keep_freed_memory() -> bool:
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+        taken = any(mallopt(_M_MMAP_THRESHOLD, large) for large in _LARGE)
+        return bool(taken and mallopt(_M_TRIM_THRESHOLD, _KEPT))
     return False

@@ -58,7 +58,7 @@ def selecting(pool: Path) -> Select:
         recipe = {"pool": pool, "images": 8, "components": 6, **changes.pop("selection", {})}
         privacy = {"epsilon": 6.0, "population": 20, "delta": 1e-3, **changes.pop("privacy", {})}
         values = {"data": data, "out": out, "method": "selection", "size_px": 32,
-                  "channels": (16, 16, 8), "privacy": privacy,
+                  "privacy": privacy,
                   "selection": {**NETS, **recipe}, **changes}  # fmt: skip
         return TrainGanSettings.model_validate(values)
 
@@ -69,7 +69,7 @@ def selecting(pool: Path) -> Select:
 def wide(pool: Path) -> WideMap:
     settings = TrainGanSettings.model_validate(
         {"data": pool, "out": pool / "run", "method": "selection", "size_px": 32,
-         "channels": (8, 8, 8), "selection": {**NETS, "pool": pool}}
+         "selection": {**NETS, "pool": pool}}
     )  # fmt: skip
     assert settings.selection is not None
     raw = RawMap.of(settings.selection, 32, CPU)
