@@ -139,7 +139,8 @@ class PhantomBank(Bank):
     """
 
     def __init__(self, shape: PhantomBankShape, phantoms: KeptPhantoms) -> None:
-        super().__init__(**shape.arguments)
+        with torch.device("meta"):  # images take no memory here, whatever a file says of them
+            super().__init__(**shape.arguments)
         del self.images
         self._shape, self._phantoms = shape, phantoms
 

@@ -25,6 +25,8 @@ from synthdp.privacy.units import Unit
 
 #: A folder's name too: not `.` or `..`, nor what a shell takes for an option.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+#: Sets that what is written makes beside the patients' own, in the same folder.
+_OTHER_SETS = ("phantoms", "pool", "private-synthetic")
 _VAL = "val_fraction: 0.2 # a fifth of the patients, by a keyed hash of their ids\n"
 _SIDE = "size_px: 128\n"
 #: Columns of people by which figures are judged, where a set of findings has them.
@@ -93,6 +95,11 @@ def answered(options: Options, ask: Ask | None) -> Answers:
         raise InputError(
             f"--name: {quoted(name)}: letters, digits, - _ and . alone, the "
             "first one no - or ., 64 at most"
+        )
+    if name in _OTHER_SETS:
+        raise InputError(
+            f"--name: data/{name} is to be another set than your patients', which is made beside "
+            "it; choose another name"
         )
     population = _population(options, ask)
     weights = chosen_weights(options.weights, ask, WRITTEN[read.kind]["study.yaml"][0])

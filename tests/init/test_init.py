@@ -338,6 +338,10 @@ def test_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
         (["--images", "photos", "--population", "100", "--weights", ""], "--weights: public"),
         (["--images", "photos", "--population", "²"], "--population: '²'"),
         (["--images", "photos", "--population", "100", "--name", ".."], "--name: '..'"),
+        (
+            ["--images", "photos", "--population", "100", "--name", "pool"],
+            "--name: data/pool is to be another",
+        ),
     ],
 )
 def test_a_wrong_option_is_named(

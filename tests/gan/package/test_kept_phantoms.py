@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from gan.export import run_export
 from gan.generate import run_generate
@@ -22,9 +23,10 @@ from gan.package.description import (
     Description,
     HaarShape,
     PhantomBankShape,
+    PhantomPool,
     read_description,
 )
-from gan.package.kept_phantoms import PhantomBank, quarters
+from gan.package.kept_phantoms import KeptPhantoms, PhantomBank, quarters
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import build_generator
 from gan.package.packing import package_generator
@@ -350,3 +352,27 @@ def test_the_whole_bank_is_a_plain_one(compact: Path) -> None:
     assert isinstance(bank, PhantomBank)
     assert type(bank.whole()) is Bank
     assert bank.state_dict() == {}
+
+
+def test_what_is_not_drawn_takes_no_memory(pools: list[Path]) -> None:
+    """A small file may speak of more images than a machine holds."""
+    largest = 0
+
+    class Watched(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if function is torch.zeros and result.device == CPU:
+                largest = max(largest, result.numel())
+            return result
+
+    settings = drawn_masses(open_dataset(pools[0]).info)
+    assert settings is not None
+    shape = PhantomBankShape(size_px=64, images=100, pools=(PhantomPool.of(settings),))
+    kept = {name: torch.zeros(sides, dtype=torch.uint8) for name, sides in shape.tensors.items()}
+    with Watched():
+        bank = PhantomBank(shape, KeptPhantoms(shape, kept, "a file"))
+    assert largest < 64 * 64
+    assert bank.device == CPU
