@@ -14,6 +14,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.evaluation.predictions import read_predictions
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.releases.release import Asked, release
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES
 from synthdp.storage.files import read_json
@@ -251,6 +252,27 @@ def test_where_a_fold_has_lost_its_promise_nothing_is_stated_of_the_others(
     page = (out / "report.html").read_text()
     assert fold in page
     assert "Everything in this study" not in page
+
+
+def test_what_leaves_of_it_tells_no_score_and_counts_nobody(
+    study: StudySettings, tmp_path: Path
+) -> None:
+    """Each patient trained the models of all folds but one."""
+    release(study.out, tmp_path / "left")
+    inside = read_results(study.out / "results.csv")
+    for row in read_results(tmp_path / "left" / "results.csv"):
+        assert (row.auroc, row.n_patients, row.n_images) == (None, None, None)
+    told = {f"{row.brier:.6f}"[:6] for row in inside if row.brier is not None}
+    texts = [
+        path.read_text()
+        for path in (tmp_path / "left").rglob("*")
+        if path.suffix in {".html", ".md", ".csv", ".json", ".yaml"}
+    ]
+    assert all(score in (study.out / "results.csv").read_text() for score in told)
+    assert told
+    assert not [score for score in told for text in texts if score in text]
+    with pytest.raises(InputError, match="patients were trained on"):
+        release(study.out, tmp_path / "scores", Asked(include=("scores",)))
 
 
 def private_releases(study: Path) -> set[str]:
