@@ -32,7 +32,9 @@ def blob_reader(weight: float) -> OneView:
     scaling = plain_scaling(_TwoFeatures(backbone))  # type: ignore[arg-type]
     source = type(source)(backbone, scaling)
     head = torch.tensor([[weight, 0.0]])
-    return OneView(Classifier((source,), ("malignant",), head, torch.zeros(1)), ((48, brightest),))
+    return OneView(
+        Classifier((source,), ("malignant",), head, torch.zeros(1)), ((backbone, brightest),)
+    )
 
 
 class _TwoFeatures:
