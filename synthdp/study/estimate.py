@@ -58,7 +58,7 @@ SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
 #: Of those that select from a pool whose features are kept: those of a patient's image, which are
 #: kept, too, and weights.
-SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 30.0
+SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 8.0
 #: A training step of blocks costs so many times the features of its images (forward and backward),
 #: and one that clips each patient's gradient so many times.
 TRAINING, PRIVATE_TRAINING = 3.0, 6.0
