@@ -23,7 +23,12 @@ from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.compared import ComparePlan, CompareSettings
+from synthdp.study.compared import (
+    ComparePlan,
+    CompareSettings,
+    PrimaryDifference,
+    registered_differences,
+)
 from synthdp.study.sets import seen_from
 from synthdp.study.settings import UNTITLED, StudySettings
 
@@ -185,7 +190,8 @@ class StudyRecord:
     `statements` and `statuses` go by the run's folder name; `missing` says of a finished run why
     its statement could not be read. `unnamed` are the statements of the other runs that stand,
     which no finished row names: those of other folds, generators, and what is left of cells that
-    failed or were interrupted. They spent what they spent.
+    failed or were interrupted. They spent what they spent. `registered` are the primary differences
+    that the study was started with.
     """
 
     facts: StudyFacts
@@ -194,6 +200,7 @@ class StudyRecord:
     statuses: Mapping[str, RunStatus]
     settings: str
     unnamed: Mapping[str, Statement] = field(default_factory=dict)
+    registered: tuple[PrimaryDifference, ...] = ()
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -264,6 +271,7 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         statuses,
         _shown_settings(study),
         unnamed=unnamed,
+        registered=registered_differences(study),
     )
 
 

@@ -15,7 +15,12 @@ from synthdp.networks.settings import FeatureSettings
 from synthdp.privacy.settings import EpsilonTarget, PrivacySettings
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.stages import STAGES, crosses_grid, strategy_names
-from synthdp.study.compared import CompareSettings, unknown_reference
+from synthdp.study.compared import (
+    ComparedGrid,
+    CompareSettings,
+    unfit_primary,
+    unknown_reference,
+)
 from synthdp.study.private_generator import PrivateGeneratorSettings
 from synthdp.study.sets import (
     CrossValidation,
@@ -24,6 +29,7 @@ from synthdp.study.sets import (
     TransferSettings,
     name_of,
     set_name,
+    share_words,
 )
 
 # Where the runs of a study run.
@@ -366,7 +372,9 @@ class StudySettings(EngineSettings):
     def _comparisons_are_within_the_study(self) -> "StudySettings":
         if self.compare is None:
             return self
-        problem = unknown_reference(self.compare.reference, self.strategies)
+        problem = unknown_reference(self.compare.reference, self.strategies) or unfit_primary(
+            self.compare.primary, self._compared_grid
+        )
         if problem:
             raise ValueError(problem)
         fixed_on = self.compare.threshold_on
@@ -416,6 +424,17 @@ class StudySettings(EngineSettings):
                 f"and on nothing else; leave {', '.join(also)} out, or make two studies"
             )
         return self
+
+    @property
+    def _compared_grid(self) -> ComparedGrid:
+        """What there is to compare; the sites of a transfer count as one part."""
+        shares = self.cross_validation.shares if self.cross_validation is not None else ()
+        return ComparedGrid(
+            strategies=self.strategies,
+            level=frozenset(name for name in self.strategies if not crosses_grid(name)),
+            epsilons=self.epsilons,
+            parts=tuple(map(share_words, shares)) or ("",),
+        )
 
     @property
     def shown_synthetic(self) -> Path | None:

@@ -43,6 +43,7 @@ from synthdp.study.sweep.grid import (
 )
 from synthdp.study.sweep.run import run_grid
 from synthdp.study.sweep.state import (
+    as_registered,
     is_evaluated,
     is_finished,
     locked_study,
@@ -84,7 +85,7 @@ def _run_whole(settings: StudySettings, rows: Sequence[GridRow], *, retry: bool)
     """Run what is missing, with `retry` what failed before too, and write the results of all."""
     with (
         locked_study(settings.out, shared=False),
-        open_run(settings.out, "study", settings, free=FREE) as run,
+        open_run(settings.out, "study", as_registered(settings), free=FREE) as run,
     ):
         refuse_changed_study(settings.out)
         if not run.finished:

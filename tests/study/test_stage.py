@@ -6,20 +6,24 @@ import numpy as np
 import pytest
 from made_up import study_settings
 
+from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import parse_statement
-from synthdp.storage.files import read_json
+from synthdp.releases.release import Asked, release
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import NOT_RUN, read_results
+from synthdp.study.compared import registered_differences
 from synthdp.study.plan import plan_study, study_statement
 from synthdp.study.record import write_facts
 from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
+from synthdp.study.sweep.state import as_registered
 
 UNPROTECTED = Lineage(
     releases=(Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise"),)
@@ -119,6 +123,46 @@ def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
     assert math.isinf(statement_of([study.out]).epsilon)
     ledger = statement_of([values["data"]])
     assert len(ledger.lineage.releases) == 8  # each fine-tuned model is recorded beside the set
+
+
+def test_what_a_study_is_started_with_is_registered_and_stays(
+    values: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = {"strategy": "phantoms_then_finetune", "against": "real_only"}
+    small = {"strategies": list(pair.values()), "seeds": [0], "compare": {"redraws": 50}}
+    plain = study_settings(values, **small)
+    study = study_settings(values, **{**small, "compare": {"primary": [pair], "redraws": 50}})
+    page = run_study(study).read_text()
+    assert "Registered comparisons: clinic, val" in page
+    assert "2 differences were registered before the study began: " in page
+    assert registered_differences(study.out) == study.compare.primary
+    asked = Asked(include=("scores",), rows=("all",), without_protection=True)
+    release(study.out, study.out.parent / "left", asked)
+    assert "Registered comparisons" in (study.out.parent / "left" / "report.html").read_text()
+    other = {**pair, "epsilons": ["none"]}
+    fewer = study_settings(values, **{**small, "compare": {"primary": [other], "redraws": 50}})
+    for changed in (fewer, plain):
+        with pytest.raises(InputError, match=r"with other settings.*\n  compare\.primary"):
+            run_study(changed)
+    config = study.out / "config.yaml"
+    settings = read_yaml(config)
+    del settings["compare"]["primary"]  # as a study that was started by an earlier version has it
+    config.write_text(dump_yaml(settings))
+    with caplog.at_level("INFO"):
+        assert run_study(study).read_text() == page, "it is finished, and returned at once"
+    assert "started without these compare.primary" in caplog.text
+    assert run_study(plain).is_file()
+    config.write_text(dump_yaml({**settings, "compare": None}))
+    alone = study_settings(values, **{**small, "compare": {"primary": [pair]}})
+    assert as_registered(alone).compare is None
+    config.write_text(dump_yaml(settings))
+    status = read_json(study.out / "status.json")
+    write_json(study.out / "status.json", {**status, "state": "interrupted"})
+    (study.out / "privacy.json").unlink()
+    page = run_study(study).read_text()  # it goes on
+    assert "Comparisons named after the study ran: clinic, val" in page
+    assert "egistered comparisons" not in page
+    assert read_yaml(config) == settings
 
 
 def test_an_interrupted_study_goes_on_where_it_stood(

@@ -2,6 +2,7 @@
 
 For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
 same strategy without privacy; and its difference from a reference strategy at the same epsilon.
+Differences that are named as primary come first, as a family of their own.
 The tests are DeLong's by patient with runs as a second source, and Holm's adjustment
 (`synthdp.evaluation.uncertainty.differences`). How much runs vary is known from all cells of a
 split together (`synthdp.evaluation.uncertainty.seed_spread`), since each has a few runs alone. Of
@@ -54,26 +55,33 @@ from synthdp.study.compare.thresholds import (
     threshold_rows,
     thresholds_csv,
 )
-from synthdp.study.compared import ComparePlan, unknown_reference
+from synthdp.study.compared import (
+    ComparedGrid,
+    ComparePlan,
+    primary_cells,
+    unfit_primary,
+    unknown_reference,
+)
 
 COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
 
-Kind = Literal["mean", "without_privacy", "reference"]
+Kind = Literal["mean", "primary", "without_privacy", "reference"]
 
 
 class ComparisonRow(Settings):
     """A mean AUROC over seeds, or a difference of two: a row of `comparisons.csv`.
 
     kind: `mean`; `without_privacy`: less that of the same strategy without privacy;
-    `reference`: less that of the strategy `against` at the same epsilon. `ci_low` and `ci_high`
-    hold patients and seeds; those of `patients` come from redraws of the patients alone, with these
-    very runs. `sd_seeds` is the standard deviation over runs; `se_seeds` and `se_patients` are what
-    each source adds to the standard error of `value` (their squares add up), where seeds add what
-    their spread holds beyond that of runs which err on other patients: it may be 0. `p` is that of
-    no difference, `p_noninferior` that of a loss of `margin` or more; those with `holm` hold for
-    all rows of a kind (and reference) on a split together, target by target. `noninferior`:
-    `ci_low` lies above -margin. `note` says what is missing. `target` is empty where sets have one;
-    of several there are rows of their mean, `macro`, then of each.
+    `reference`: less that of the strategy `against` at the same epsilon; `primary`: the same, of
+    those alone that are named as primary (tables of earlier versions have none). `ci_low` and
+    `ci_high` hold patients and seeds; those of `patients` come from redraws of the patients alone,
+    with these very runs. `sd_seeds` is the standard deviation over runs; `se_seeds` and
+    `se_patients` are what each source adds to the standard error of `value` (their squares add up),
+    where seeds add what their spread holds beyond that of runs which err on other patients: it may
+    be 0. `p` is that of no difference, `p_noninferior` that of a loss of `margin` or more; those
+    with `holm` hold for all rows of a kind (and of one reference) on a split together, target by
+    target. `noninferior`: `ci_low` lies above -margin. `note` says what is missing. `target` is
+    empty where sets have one; of several there are rows of their mean, `macro`, then of each.
     """
 
     data_set: str
@@ -163,6 +171,7 @@ def comparison_rows(
     ):
         for on in _on_one_split(study, data_set, split, cells, plan.redraws):
             compared += [_mean_row(on, cell) for cell in cells]
+            compared += _adjusted(_primary_rows(on, cells, plan))
             compared += _adjusted(_privacy_rows(on, cells, plan.margin))
             for reference in references:
                 compared += _adjusted(_reference_rows(on, cells, reference, plan.margin))
@@ -195,6 +204,53 @@ def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
     sd = float(values.std(ddof=1)) if len(runs) > 1 else math.nan
     figures = _figures(estimate, on.draws[runs].mean(axis=0), lowest=0.0)
     return row.model_copy(update={**figures, "sd_seeds": six_digits(sd)})
+
+
+def compared_grid(cells: Sequence[Cell]) -> ComparedGrid:
+    """What the cells of a study are of, in their order."""
+    keys = dict[str, list[tuple[float | None, str]]]()
+    for cell in cells:
+        keys.setdefault(cell.strategy, []).append((cell.epsilon, cell.trained_on))
+    level = frozenset(name for name, own in keys.items() if own == [(None, "")])
+    crossed = [key for name, own in keys.items() if name not in level for key in own]
+    epsilons, parts = zip(*(crossed or [(None, "")]), strict=True)
+    return ComparedGrid(
+        tuple(keys), level, tuple(dict.fromkeys(epsilons)), tuple(dict.fromkeys(parts))
+    )
+
+
+def _primary_rows(on: _OnOneSplit, cells: Sequence[Cell], plan: ComparePlan) -> list[ComparisonRow]:
+    """One for each difference that is named, with figures or without."""
+    grid = compared_grid(cells)
+    by_key = {(cell.strategy, cell.epsilon, cell.trained_on): cell for cell in cells}
+    rows = []
+    for one in primary_cells(plan.primary, grid):
+        place = one.epsilon, one.trained_on
+        cell, other = (
+            by_key.get((name, *((None, "") if name in grid.level else place)))
+            for name in (one.strategy, one.against)
+        )
+        if cell is not None and other is not None:
+            row = _difference_row(on, cell, other, "primary", plan.margin)
+            # of a strategy that meets no patient the cell says neither
+            rows.append(row.model_copy(update={"epsilon": place[0], "trained_on": place[1]}))
+            continue
+        lost = one.strategy if cell is None else one.against
+        rows.append(
+            ComparisonRow(
+                data_set=on.data_set,
+                split=on.split,
+                kind="primary",
+                strategy=one.strategy,
+                epsilon=one.epsilon,
+                trained_on=one.trained_on,
+                against=one.against,
+                n_seeds=0,
+                note=f"{lost} has no run there",
+                target=on.target,
+            )
+        )
+    return rows
 
 
 def _privacy_rows(on: _OnOneSplit, cells: Sequence[Cell], margin: float) -> list[ComparisonRow]:
@@ -350,14 +406,16 @@ def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan)
 
     Raises:
         InputError: when it has no predictions, since it was released, no strategy of a name of
-            `reference`, or no such split to fix thresholds on.
+            `reference`, not what `primary` names, or no such split to fix thresholds on.
     """
     if not has_evaluations(study):
         raise InputError(
             "compare: the study has no evaluations beside it, so that nothing can be compared "
             "anew; report the study where it ran"
         )
-    problem = unknown_reference(plan.reference, dict.fromkeys(row.strategy for row in rows))
+    grid = compared_grid(chosen_cells(rows))
+    problem = unknown_reference(plan.reference, grid.strategies)
+    problem = problem or unfit_primary(plan.primary, grid)
     if problem:
         raise InputError(problem)
     fixed_on, sets = plan.threshold_on, sets_of(rows)

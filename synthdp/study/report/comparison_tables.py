@@ -32,43 +32,49 @@ class DifferenceGrid:
     @property
     def note(self) -> str:
         """How the figures were made, and of how many seeds they are."""
-        rows = self.cells.values()
+        rows = [row for row in self.cells.values() if row.value is not None]
         seeds = sorted({row.n_seeds for row in rows})
         pairs = {max(row.n_seeds, row.n_seeds_against or 1) for row in rows}
         words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        marked = f" {MARK_NOTE}." if any(map(_significant, self.cells.values())) else ""
+        marked = f" {MARK_NOTE}." if any(map(_significant, rows)) else ""
         count = f"{words} seed{'' if words == '1' else 's'}"
         return f"{NOTE}; intervals {held_words(pairs)}; {count}.{marked}"
 
 
-def comparison_table(rows: Sequence[ComparisonRow], kind: TableFormat, *, title: str) -> str:
+def comparison_table(
+    rows: Sequence[ComparisonRow], kind: TableFormat, *, title: str, registered: bool = False
+) -> str:
     """The differences of a study as text.
 
     Args:
         rows: of its comparisons.
         kind: csv is `comparisons.csv` itself; the others show each set, and each reference, as
-            strategy x epsilon.
+            strategy x epsilon, and the primary differences together.
         title: of the study.
+        registered: whether the study was started with its primary differences.
     """
     if kind == "csv":
         return comparisons_csv(rows)
     write: Callable[[DifferenceGrid, str], str] = _markdown if kind == "markdown" else _latex
-    return "\n".join(write(grid, title) for grid in _grids(rows))
+    return "\n".join(write(grid, title) for grid in _grids(rows, registered=registered))
 
 
-def _grids(rows: Sequence[ComparisonRow]) -> Iterator[DifferenceGrid]:
+def _grids(rows: Sequence[ComparisonRow], *, registered: bool) -> Iterator[DifferenceGrid]:
+    primary = "registered differences" if registered else "differences named after the study ran"
     groups: dict[tuple[str, str, str, str, str], list[ComparisonRow]] = {}
     for row in rows:
-        if row.kind != "mean" and row.value is not None:
+        # of primary differences those without a figure are told too: all that were named stand here
+        if row.kind == "primary" or (row.kind != "mean" and row.value is not None):
             against = row.against if row.kind == "reference" else ""
             key = row.data_set, row.split, row.target, row.kind, against
             groups.setdefault(key, []).append(row)
     for (data_set, split, target, kind, against), group in groups.items():
-        what = (
-            f"less {strategy_words(against)} at the same epsilon"
-            if kind == "reference"
-            else "less the same strategy without privacy"
-        )
+        if all(row.value is None for row in group):
+            continue
+        what = {
+            "primary": primary,
+            "reference": f"less {strategy_words(against)} at the same epsilon",
+        }.get(kind, "less the same strategy without privacy")
         asked = {row.epsilon for row in group}
         yield DifferenceGrid(
             title=f"AUROC{f' of {target}' if target else ''} on {data_set}, {split}, {what}",
@@ -81,7 +87,8 @@ def _grids(rows: Sequence[ComparisonRow]) -> Iterator[DifferenceGrid]:
 def _name(row: ComparisonRow) -> str:
     trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
     notes = "; ".join(note for note in (trained_on, tuned_words(row.tuned)) if note)
-    return strategy_words(row.strategy) + (f" ({notes})" if notes else "")
+    less = f" less {strategy_words(row.against)}" if row.kind == "primary" else ""
+    return strategy_words(row.strategy) + less + (f" ({notes})" if notes else "")
 
 
 def _significant(row: ComparisonRow) -> bool:
@@ -89,8 +96,9 @@ def _significant(row: ComparisonRow) -> bool:
 
 
 def _figures(row: ComparisonRow) -> tuple[str, str]:
-    """The difference with its sign, and its interval; may be empty."""
-    assert row.value is not None  # grids hold rows with a value
+    """The difference with its sign, and its interval, which may be empty; or why there is none."""
+    if row.value is None:
+        return "no figure" if row.n_seeds and row.n_seeds_against else "no run", ""
     value = _signed(row.value) + ("*" if _significant(row) else "")
     if row.ci_low is None or row.ci_high is None:
         return value, ""

@@ -19,14 +19,13 @@ from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.privacy.promise.uncovered import TRAINED_ON
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.storage.files import write_atomic
-from synthdp.study.compare.aurocs import refuse_unfit_plan, write_comparisons
+from synthdp.study.compare.aurocs import write_comparisons
 from synthdp.study.compare.cited import interval_words
 from synthdp.study.compare.defaults import choose
 from synthdp.study.compare.fairness import FairnessRow
 from synthdp.study.compare.results import (
     RESULTS_FILE,
     ResultRow,
-    headline_rows,
     read_results,
     results_csv,
 )
@@ -46,6 +45,7 @@ from synthdp.study.report.sections.comparisons import comparison_views
 from synthdp.study.report.sections.fairness import fairness_section
 from synthdp.study.report.sections.growth import growth_section
 from synthdp.study.report.sections.next_steps import next_steps
+from synthdp.study.report.sections.primary import primary_section
 from synthdp.study.report.sections.promises import (
     StudyPromise,
     not_covered,
@@ -82,8 +82,6 @@ def run_report(settings: ReportSettings) -> Path:
         return out
     rows = read_results(settings.study / RESULTS_FILE)
     refuse_changed_study(settings.study)
-    if settings.compare is not None:
-        refuse_unfit_plan(settings.study, headline_rows(rows), settings.compare)
     if settings.format != "html":
         return write_figures(settings, study_results(settings, rows))
     return write_report(settings, rows)
@@ -118,6 +116,7 @@ def write_report(
     write_private_part(study, promise.private_part)
     content = {
         **_content(study, results, promise, show_real=settings.show_real or facts.show_real),
+        **primary_section(study, results, settings.patients),
         "compared": comparison_views(comparisons),
         **growth_section(study, results, settings.patients),
         **published_section(
@@ -162,7 +161,12 @@ def report_table(settings: ReportSettings) -> str:
                 "table: the study has no comparisons: it holds one strategy alone, or neither "
                 "predictions nor comparisons.csv; leave `--table` out for the results"
             )
-        return comparison_table(compared, settings.format, title=results.title)
+        return comparison_table(
+            compared,
+            settings.format,
+            title=results.title,
+            registered=bool(results.record.registered),
+        )
     return results_table(
         results.cells,
         settings.format,
@@ -284,7 +288,13 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         "transfer": ("Sites", "transfer"),
         "shortcut": ("Pixels", "shortcut"),
     }
+    primary = content["primary"]
     return [
+        *(
+            [("Registered" if primary.registered else "Named later", "primary-1")]
+            if primary
+            else []
+        ),
         *([("Patients", "growth")] if content["growth"] else []),
         ("Utility", "evaluation-1"),
         *([(_gallery_words(content["patches"]), "patches-1")] if content["patches"] else []),

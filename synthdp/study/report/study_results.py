@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from synthdp.errors import InputError
 from synthdp.storage.paths import without_paths
-from synthdp.study.compare.aurocs import Comparisons, compare_study
+from synthdp.study.compare.aurocs import Comparisons, compare_study, refuse_unfit_plan
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.cited import with_cited_intervals
 from synthdp.study.compare.results import ResultRow, headline_rows, rows_by_target
+from synthdp.study.compared import ComparePlan
 from synthdp.study.record import StudyRecord, read_record
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.summary import MembersFound
@@ -71,9 +73,24 @@ def study_results(settings: ReportSettings, rows: Sequence[ResultRow]) -> StudyR
     """What a study's folder tells, compared as its settings or those of the report ask.
 
     Raises:
-        InputError: when the tables of a released study can't be read.
+        InputError: when the tables of a released study can't be read, or the study has not what the
+            report's settings compare.
     """
-    record = read_record(settings.study, rows)
-    plan = settings.compare or record.facts.compare
-    compared = compare_study(settings.study, headline_rows(rows), plan)
-    return StudyResults(rows, record, compared)
+    record, models = read_record(settings.study, rows), headline_rows(rows)
+    plan = _plan(record, settings.compare)
+    if settings.compare is not None:
+        refuse_unfit_plan(settings.study, models, plan)
+    return StudyResults(rows, record, compare_study(settings.study, models, plan))
+
+
+def _plan(record: StudyRecord, asked: ComparePlan | None) -> ComparePlan:
+    """What is compared: what the study registered in any case."""
+    plan = asked or record.facts.compare
+    if not record.registered:
+        return plan
+    if asked is not None and asked.primary not in (None, record.registered):
+        raise InputError(
+            "compare.primary: the study was started with its own, which were registered by that "
+            "and stay; leave it out, and compare others by compare.reference"
+        )
+    return plan.model_copy(update={"primary": record.registered})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.description import is_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
@@ -21,6 +22,7 @@ from synthdp.runs.inputs import MEND, Input, changed_inputs, noted_inputs, read_
 from synthdp.status import read_status
 from synthdp.storage.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.storage.paths import without_paths
+from synthdp.study.compared import CompareSettings, registered_differences
 from synthdp.study.sets import seen_from
 from synthdp.study.settings import FREE, StudySettings
 
@@ -199,6 +201,27 @@ def recorded_failures(study: Path) -> dict[str, str]:
     return failures
 
 
+def as_registered(settings: StudySettings) -> StudySettings:
+    """The settings to open a study's folder with.
+
+    Primary differences that a study was not started with change nothing of what it runs, so that it
+    goes on; but they are not registered, and its report says so.
+    """
+    compare, out = settings.compare, settings.out
+    named = compare.primary if compare is not None else None
+    started = (out / "config.yaml").is_file()
+    if compare is None or named is None or not started or registered_differences(out):
+        return settings
+    log.info(
+        "study: it was started without these compare.primary, which are not registered by that; "
+        "a report calls them named later"
+    )
+    rest = compare.model_copy(update={"primary": None})
+    had_none = read_yaml(out / "config.yaml").get("compare") is None
+    unset = had_none and rest == CompareSettings()
+    return settings.model_copy(update={"compare": None if unset else rest})
+
+
 # Who works on a study: the plain command alone, or shards together; the rest are refused. Locks
 # are the kernel's, so that they end with their process, however it ends.
 
@@ -241,7 +264,7 @@ def open_shared_study(settings: StudySettings) -> bool:
     give_up = time.monotonic() + _OPEN_WITHIN_S
     while True:
         try:
-            with open_run(settings.out, "study", settings, free=FREE) as run:
+            with open_run(settings.out, "study", as_registered(settings), free=FREE) as run:
                 finished: bool = run.finished
                 return finished
         except RunBusyError:

@@ -13,6 +13,7 @@ from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.evaluation.predictions import read_predictions
+from synthdp.evaluation.uncertainty.differences import holm
 from synthdp.privacy.promise.stated import parse_statement
 from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.aurocs import (
@@ -25,7 +26,7 @@ from synthdp.study.compare.aurocs import (
 )
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.compare.thresholds import share_columns, threshold_rows
-from synthdp.study.compared import ComparePlan, FixedOn
+from synthdp.study.compared import ComparePlan, FixedOn, PrimaryDifference
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
@@ -151,6 +152,62 @@ def test_a_reference_without_a_run_at_an_epsilon_says_so(tmp_path: Path) -> None
     found = comparison_rows(tmp_path, rows, ComparePlan(reference=("better",), redraws=50))
     lost = row_of(found, "reference", "plain", 1.0)
     assert (lost.value, lost.p, lost.note) == (None, None, "better has no run at this epsilon")
+
+
+def differences(*pairs: tuple[str, str], **where: object) -> tuple[PrimaryDifference, ...]:
+    return tuple(PrimaryDifference(strategy=one, against=other, **where) for one, other in pairs)
+
+
+def test_primary_differences_are_a_family_of_their_own(tmp_path: Path) -> None:
+    rows, _ = made_up(tmp_path)
+    named = differences(("better", "plain"), ("plain", "synthetic"), epsilons=(6.0, None))
+    plan = ComparePlan(primary=named, reference=("plain", "synthetic"), redraws=50)
+    found = comparison_rows(tmp_path, rows, plan)
+    assert [row.kind for row in found[6:10]] == ["primary"] * 4, "they stand behind the means"
+    family = found[6:10]
+    assert [(row.strategy, row.against, row.epsilon) for row in family] == [
+        ("better", "plain", 6.0), ("better", "plain", None),
+        ("plain", "synthetic", 6.0), ("plain", "synthetic", None),
+    ]  # fmt: skip
+    for row in family:  # the same figures, adjusted for the others of this family alone
+        same = {"kind": "reference", "p_holm": None, "p_noninferior_holm": None}
+        if (row.against, row.epsilon) == ("synthetic", 6.0):  # no reference: it has no such run
+            continue
+        key = ("reference", row.strategy, row.against, row.epsilon)
+        (twin,) = [
+            one for one in found if (one.kind, one.strategy, one.against, one.epsilon) == key
+        ]
+        assert twin.model_copy(update=same) == row.model_copy(update=same)
+    adjusted = holm([row.p for row in family])
+    assert [row.p_holm for row in family] == pytest.approx(adjusted, rel=1e-4)
+
+
+def test_a_strategy_that_meets_no_patient_is_beside_each_epsilon(tmp_path: Path) -> None:
+    rows, _ = made_up(tmp_path)
+    plan = ComparePlan(primary=differences(("better", "synthetic")), redraws=50)
+    family = [row for row in comparison_rows(tmp_path, rows, plan) if row.kind == "primary"]
+    assert [(row.epsilon, row.n_seeds) for row in family] == [(None, 3), (6.0, 3), (1.0, 0)]
+    assert family[0].value > family[1].value > 0
+    lost = family[2]
+    assert (lost.value, lost.p_holm, lost.note) == (None, None, "better has no run there")
+    assert family[0].p_holm == pytest.approx(2 * min(row.p for row in family[:2]), rel=1e-4)
+
+
+def test_a_primary_difference_of_failed_runs_counts_as_no_test(tmp_path: Path) -> None:
+    rows, _ = made_up(tmp_path)
+    refused = [
+        row.model_copy(update={"state": "failed", "error": "refused", "auroc": None})
+        if (row.strategy, row.epsilon) == ("better", 6.0)
+        else row
+        for row in rows
+    ]
+    named = differences(("better", "plain"), epsilons=(6.0, None))
+    plan = ComparePlan(primary=named, redraws=50)
+    family = [row for row in comparison_rows(tmp_path, refused, plan) if row.kind == "primary"]
+    assert [(row.n_seeds, row.n_seeds_against, row.note) for row in family] == [
+        (0, 3, "3 of 3 runs failed"), (3, 3, ""),
+    ]  # fmt: skip
+    assert family[1].p_holm == family[1].p
 
 
 def test_what_is_lost_cut_or_of_other_images_is_told_and_the_rest_stands(tmp_path: Path) -> None:
@@ -311,9 +368,28 @@ def test_a_report_refuses_to_compare_what_a_study_has_not(tmp_path: Path) -> Non
     for plan, message in (
         (ComparePlan(reference=("magic",)), "magic: not among this study's strategies"),
         (ComparePlan(threshold_on=elsewhere), "elsewhere, val: models were not scored there"),
+        (
+            ComparePlan(primary=differences(("magic", "plain"))),
+            "primary: magic less plain: magic: ",
+        ),
+        (
+            ComparePlan(primary=differences(("better", "plain"), epsilons=(3.0,))),
+            r"epsilon 3: not among this study's epsilons \(epsilon none, epsilon 6, epsilon 1\)",
+        ),
+        (
+            ComparePlan(primary=differences(("better", "plain"), shares=(0.8,))),
+            r"a share of 0.8: not among this study's shares \(it names none\)",
+        ),
+        (
+            ComparePlan(primary=differences(("better", "plain"), ("plain", "better"))),
+            "better and plain are compared 2 times at epsilon none; keep one",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             run_report(ReportSettings(study=tmp_path, compare=plan))
+        table = {"format": "markdown", "table": "comparisons"}
+        with pytest.raises(InputError, match=message):
+            run_report(ReportSettings(study=tmp_path, compare=plan, **table))
     shutil.rmtree(tmp_path / "evaluations")
     with pytest.raises(InputError, match="nothing can be compared anew"):
         run_report(ReportSettings(study=tmp_path, compare=PLAN))
@@ -334,12 +410,41 @@ def test_private_rows_alone_are_stated_for_programs(tmp_path: Path) -> None:
     assert not (tmp_path / "privacy-dp.json").exists()
 
 
+PAIR = {"strategy": "phantoms_then_finetune", "against": "real_only"}
+
+
 @pytest.mark.parametrize(
     ("compare", "message"),
     [
         ({"reference": "magic"}, "compare.reference: magic: not among this study's strategies"),
         ({"threshold_on": {"data": "elsewhere"}}, "models are not scored there; add it"),
         ({"margin": 0}, "compare.margin"),
+        ({"primary": []}, "compare.primary: .*at least 1"),
+        (
+            {"primary": [{"strategy": "magic", "against": "real_only"}]},
+            "compare.primary: magic less real_only: magic: not among this study's strategies",
+        ),
+        (
+            {"primary": [{"strategy": "real_only", "against": "real_only"}]},
+            "compare.primary.0: real_only less itself is nothing to test",
+        ),
+        (
+            {"primary": [{**PAIR, "epsilons": [6, 3]}]},
+            r"epsilon 3: not among this study's epsilons \(epsilon 6, epsilon none\)",
+        ),
+        ({"primary": [{**PAIR, "shares": [0.5]}]}, "a share of 0.5: not among this study's shares"),
+        (
+            {"primary": [PAIR, {**PAIR, "epsilons": ["none"]}]},
+            "phantoms_then_finetune and real_only are compared 2 times at epsilon none; keep one",
+        ),
+        (
+            {
+                "primary": [
+                    {"strategy": "synthetic_only", "against": "real_only", "epsilons": [6, 6]}
+                ]
+            },
+            "real_only and synthetic_only are compared 2 times at epsilon 6; keep one",
+        ),
     ],
 )
 def test_comparisons_that_do_not_fit_are_refused(
@@ -357,3 +462,17 @@ def test_the_plan_names_sets_instead_of_places(values: Mapping[str, object]) -> 
     plan = study.compare.plan
     assert plan.threshold_on == FixedOn(data_set="clinic", split="val")
     assert (plan.reference, plan.sensitivity, plan.margin) == (("real_only",), 0.8, 0.05)
+
+
+def test_primary_differences_are_of_the_shares_of_a_study(values: Mapping[str, object]) -> None:
+    crossed = {key: value for key, value in values.items() if key != "evaluate_on"}
+    crossed["cross_validation"] = {"folds": 3, "shares": {0.25: 20, 0.5: 45}}
+    study = study_settings(crossed, compare={"primary": [{**PAIR, "shares": [0.5]}, {
+        "strategy": "real_only", "against": "phantoms_then_finetune", "shares": [0.25],
+    }]})  # fmt: skip
+    assert study.compare is not None
+    assert study.compare.plan.primary == study.compare.primary
+    with pytest.raises(InputError, match=r"shares \(a share of 0.25, a share of 0.5\)"):
+        study_settings(crossed, compare={"primary": [{**PAIR, "shares": [0.8]}]})
+    with pytest.raises(InputError, match=r"2 times at epsilon 6, a share of 0\.25; keep one"):
+        study_settings(crossed, compare={"primary": [PAIR, {**PAIR, "shares": [0.25]}]})

@@ -1,12 +1,36 @@
-"""Comparisons of strategies, as `comparisons.html.j2` shows them."""
+"""Comparisons of strategies, as `comparisons.html.j2` shows them, and what a difference says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from synthdp.evaluation.metrics import MACRO
 from synthdp.privacy.units import CROSS_VALIDATED
 from synthdp.study.compare.aurocs import ComparisonRow, Comparisons
+from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.thresholds import ThresholdRow
+from synthdp.study.report.comparison_tables import SIGNIFICANT
+
+Verdict = Literal[
+    "won", "lost", "not told apart", "not tested", "not run yet", "no run", "no figure"
+]
+
+
+def verdict_of(row: ComparisonRow, cells: Sequence[Cell]) -> Verdict:
+    """What a difference says, by the p-value that holds for all that it was tested with (Holm).
+
+    Args:
+        row: of the difference.
+        cells: the two that it is of, those that the study has.
+    """
+    if row.value is None:
+        waits = any(not cell.n_seeds and cell.n_not_run for cell in cells)
+        return "not run yet" if waits else "no figure"
+    if row.p_holm is None:
+        return "not tested"
+    if row.p_holm >= SIGNIFICANT:
+        return "not told apart"
+    return "won" if row.value > 0 else "lost"
 
 
 @dataclass(frozen=True)

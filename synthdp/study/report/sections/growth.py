@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 
@@ -28,10 +28,10 @@ from synthdp.study.report.figures.growth import (
     growth_panels,
     public_shares,
 )
+from synthdp.study.report.sections.comparisons import Verdict, verdict_of
 from synthdp.study.report.study_results import StudyResults
 from synthdp.study.sets import share_of
 
-Verdict = Literal["won", "lost", "not told apart", "not tested", "not run yet", "no figure"]
 _DECIDED: dict[Verdict, str] = {"won": "better", "lost": "worse"}
 _OPEN: tuple[Verdict, ...] = ("not told apart", "not tested")
 _FIGURES = (*_DECIDED, *_OPEN)
@@ -165,22 +165,10 @@ def _matrices(
                     continue
                 row, other = by_key[key], key._replace(strategy=against)
                 both = [of_cell[one] for one in (key, other) if one in of_cell]
-                line.append(MatrixCell(share, epsilon, _verdict(row, both), row))
+                line.append(MatrixCell(share, epsilon, verdict_of(row, both), row))
             grid.append(tuple(line))
         found = [one for line in grid for one in line]
         yield Matrix(strategy, against, epsilons, tuple(grid), sentence(strategy, against, found))
-
-
-def _verdict(row: ComparisonRow, cells: Sequence[Cell]) -> Verdict:
-    """What a difference says, by its p-value that holds for all of its reference (Holm)."""
-    if row.value is None:
-        waits = any(not cell.n_seeds and cell.n_not_run for cell in cells)
-        return "not run yet" if waits else "no figure"
-    if row.p_holm is None:
-        return "not tested"
-    if row.p_holm >= SIGNIFICANT:
-        return "not told apart"
-    return "won" if row.value > 0 else "lost"
 
 
 def sentence(strategy: str, against: str, cells: Sequence[MatrixCell]) -> str:

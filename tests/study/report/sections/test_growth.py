@@ -17,13 +17,8 @@ from synthdp.study.compare.aurocs import ComparisonRow
 from synthdp.study.compare.results import NOT_RUN, ResultRow, read_results, write_results
 from synthdp.study.report.figures.growth import Share, public_shares
 from synthdp.study.report.page import run_report
-from synthdp.study.report.sections.growth import (
-    GrowthView,
-    MatrixCell,
-    Verdict,
-    growth_section,
-    sentence,
-)
+from synthdp.study.report.sections.comparisons import Verdict
+from synthdp.study.report.sections.growth import GrowthView, MatrixCell, growth_section, sentence
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.study_results import study_results
 from synthdp.study.sweep.grid import evaluation_folder
