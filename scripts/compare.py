@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--generator", default="pretrained:mcgan-cbis", metavar="RUN")
     parser.add_argument(
-        "--private-generator", dest="private", default="pretrained:mcgan-cbis-dp1", metavar="RUN"
+        "--private-generator", dest="private", default="pretrained:cbis-selected1", metavar="RUN"
     )
     parser.add_argument("--per-class", default="1500", metavar="N", help="images of each set")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run none")

@@ -44,8 +44,8 @@ SEED, COLUMNS, DPI = 1, 10, 96
 RADIOGRAPHS, SHOWN_SEPARATION = 8, 4.0
 GENERATORS = {
     "mcgan-cbis": "synthetic\n(no privacy)",
-    "mcgan-cbis-dp6": "private synthetic\n(epsilon 6)",
-    "mcgan-cbis-dp1": "private synthetic\n(epsilon 1)",
+    "cbis-selected6": "private, selected\n(epsilon 6)",
+    "cbis-selected1": "private, selected\n(epsilon 1)",
 }
 
 
