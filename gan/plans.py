@@ -22,7 +22,7 @@ from gan.package.description import (
     TrainedShape,
 )
 from gan.package.opened import GeneratorRun, open_generator
-from gan.private.pool import Pool, open_pool
+from gan.private.pool import Pool, open_pool, refuse_untold
 from gan.settings.finished import (
     ExportSettings,
     GenerateSettings,
@@ -122,6 +122,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         refuse_missing_classes(dataset.info, rows, targets)
     table = _published(settings.findings_table, list(targets))
     conditions = _conditions(settings, rows, targets, table)
+    if settings.tells_conditions:
+        refuse_untold(dataset, conditions.names)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_fewer_than_imported(
@@ -190,7 +192,7 @@ def _conditions(
 ) -> Conditions:
     """What is known of each row beside the class, or of several findings; and how it is drawn.
 
-    Of a selection it is what is known of the pool's candidates: no cell of a patient is read.
+    Of a selection it is what is known of the pool's candidates: no cell of a patient decides it.
 
     Raises:
         InputError: as `read_conditions`, `read_findings` and `open_pool`.

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from gan.network.bank import Bank
 from gan.network.generator import Generator
-from gan.package.conditions import encode
+from gan.package.conditions import encode, encode_known
 from gan.package.description import AnyShape, BankShape, Description
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import TrainedGenerator
 from gan.package.opened import open_generator
 from gan.package.pretrained import resolve_run
 from gan.plans import GanPlan, gan_plan, selected_pool
+from gan.private.condition_means import ConditionShare, told_conditions
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -47,6 +48,7 @@ from gan.private.embedding import (
 )
 from gan.private.findings import finding_means
 from gan.private.selection import (
+    ToldValues,
     candidate_vectors,
     patients_vectors,
     pool_features,
@@ -107,6 +109,11 @@ _CARD_WORDS = {
     "selection, conditions": (
         " What is drawn beside the class is what the pool's images are labelled with, as often as "
         "public shares say: of patients none of it was read, so it tells nothing of theirs."
+    ),
+    "selection, told conditions": (
+        " What is drawn beside the class is what the pool's images are labelled with, as often as "
+        "public shares say; how images of each value look was told by that same release of patients"
+        ", of which it is a part."
     ),
     "dp_discriminator": (
         "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
@@ -173,8 +180,10 @@ def _card(
     film = (
         " Its opaque marks and grain come from a formula, not a network." if settings.film else ""
     )
-    conditioned = settings.method == "selection" and settings.conditions
-    public = _CARD_WORDS["selection, conditions"] if conditioned else ""
+    of_conditions = ""
+    if settings.method == "selection" and settings.conditions:
+        told = "told " if settings.tells_conditions else ""
+        of_conditions = _CARD_WORDS[f"selection, {told}conditions"]
     unused = {"dp_discriminator", "embedding", "selection"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
@@ -182,7 +191,7 @@ def _card(
         summary=(
             f"Draws grey {settings.size_px} px patches with {description.classes_in_words}{given}. "
             f"It was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
-            f"makes a data set with it. {_CARD_WORDS[settings.method]}{public}{film}"
+            f"makes a data set with it. {_CARD_WORDS[settings.method]}{of_conditions}{film}"
         ),
         statement=statement,
         settings={name: _names_alone(value) for name, value in facts.items()},
@@ -241,6 +250,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
     selection = settings.selection
     assert selection is not None  # TrainGanSettings asks for it
     pool = selected_pool(settings, next(iter(plan.targets)))
+    told = told_conditions(settings, plan.conditions)
     _warn_of_random_networks(selection)
     raw = RawMap.of(selection, settings.size_px, chosen_device(settings.device))
     of_pool = pool_features(pool, raw, settings.size_px)
@@ -252,7 +262,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         plan.privacy.record(ledger)
     else:
         moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
-        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta)
+        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta, told)
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
     tensors = _released(
         settings, run, plan, ledger,
@@ -267,6 +277,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         images=selection.images, constant=selection.constant, class_prior=settings.class_prior,
         separation=selection.separation, seed=settings.seed,
         combinations=Groups(pool.combinations, pool.shares),
+        told=None if told is None else ToldValues(told, pool.values),
     )  # fmt: skip
     run.log(
         candidates=len(pool.labels),
@@ -368,24 +379,30 @@ def _released(
     """The release of the run, made and saved once, read from its file ever after.
 
     The `vectors` (N, 1 + D) of the plan's rows are asked for where it isn't made yet. The `sums`
-    are (2, 1 + D), or one row of several findings. What was found of the public features is `saved`
+    are (2, 1 + D), with more rows where conditions are told, or one row of several findings. What
+    was found of the public features is `saved`
     beside them: another processor may find other directions that are as good.
     """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
-    rows = None
+    rows, size = None, 0
     if not path.is_file():
         of_images = vectors()
+        size = of_images.shape[1]
         note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = _unit_indices(plan)
         labels = known_labels(plan.rows, plan.targets)
-        rows = vectors_of_patients(of_images, labels, units, len(names), plan.public_shares)
+        told = told_conditions(settings, plan.conditions)
+        codes = encode_known(plan.conditions, plan.rows if told else ())
+        rows = vectors_of_patients(
+            of_images, labels, units, len(names), plan.public_shares, codes=codes, told=told
+        )
 
     def release() -> dict[str, Tensor]:
         assert rows is not None  # nothing is released while a file stands
         noise = None if mechanism is None else open_noise_source(settings.privacy)
         sums = released_sums(rows, mechanism=mechanism, noise_source=noise)
         if plan.public_shares is None:
-            sums = sums.view(2, -1)
+            sums = sums.view(-1, size)
         return {"sums": sums, **saved}
 
     if mechanism is not None:
@@ -457,9 +474,13 @@ def _examples(plan: GanPlan, size_px: int) -> Examples:
     return load_protected(plan.privacy.dataset, plan.rows, size_px, plan.targets)
 
 
-def protected_examples(plan: GanPlan, size_px: int) -> tuple[Examples, Tensor]:
+def protected_examples(
+    plan: GanPlan, size_px: int, told: ConditionShare | None = None
+) -> tuple[Examples, Tensor]:
     """What a run with a promise learns from: images, and (N,) int64 whose each is, from 0."""
     examples = load_protected(plan.privacy.dataset, plan.rows, size_px, plan.targets)
+    if told is not None:
+        examples = replace(examples, attributes=encode_known(plan.conditions, plan.rows))
     return examples, _unit_indices(plan)[1]
 
 
@@ -554,7 +575,8 @@ def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:
 
     Public weights are not among them: their own sha256 stands in the settings.
     """
-    learned = plan.rows if settings.method == "adversarial" else ()  # no private one reads cells
+    # cells that a private one is told of stand in the manifest, which a run looks at itself
+    learned = plan.rows if settings.method == "adversarial" else ()
     codes = encode(plan.conditions, learned).numpy().tobytes()
     known = plan.conditions.model_dump_json().encode() + codes
     digests = {"conditions": hashlib.sha256(known).hexdigest()}

@@ -51,7 +51,7 @@ def _canaries(
     norms = clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
     vectors[torch.arange(len(vectors)), own] = norms
     units = torch.arange(len(present)).repeat_interleave(len(_IMAGE_NORMS))
-    return Vectors(vectors, embedded.classes([0] * len(own)), units, embedded.shares)
+    return embedded.made_up(vectors, [0] * len(own), units)
 
 
 def _scores(
@@ -87,12 +87,8 @@ def many_runs(
     chosen = generator.permutation(subject.embedded.n_units)[:_SMALL_PATIENTS]
     few = torch.isin(subject.units, torch.from_numpy(chosen))
     _, units = torch.unique(subject.units[few], return_inverse=True)
-    small = Vectors(
-        subject.embedded.vectors[few, :dimensions],
-        subject.embedded.labels[few],
-        units,
-        subject.embedded.shares,
-    )
+    kept = subject.embedded.of(few, units)
+    small = replace(kept, vectors=kept.vectors[:, :dimensions])
     scores = np.array(
         [
             _scores(subject, small, np.array([number % 2 == 0]), generator.bytes(KEY_BYTES))[0]

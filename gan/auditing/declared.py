@@ -36,6 +36,8 @@ def declared_sum(embedded: Vectors, clip_norm: float) -> Tensor:
 def _declared_row(embedded: Vectors, image: int) -> Tensor:
     """What an image declares: its vector in the half of its class, nothing for an unlabelled one.
 
+    Where conditions are told, that times the root of what they leave, and the vector in the block
+    of each known value, times the root of an equal part of the rest.
     Of several findings its vector, then times its label less the public share for each, then which
     are known, by weights whose squares are public; the whole scaled to a length of 1 at most, as
     long as the vector's own is.
@@ -43,9 +45,16 @@ def _declared_row(embedded: Vectors, image: int) -> Tensor:
     size, vector = embedded.vectors.shape[1], embedded.vectors[image].double()
     row = torch.zeros(embedded.row_size, dtype=torch.float64)
     if embedded.shares is None:
-        label = int(embedded.labels[image])
+        label, told = int(embedded.labels[image]), embedded.told
+        rest = 1.0 if told is None else 1 - told.share
         if label in (0, 1):
-            row[label * size : (label + 1) * size] = vector
+            row[label * size : (label + 1) * size] = rest**0.5 * vector
+        first, counts = 2, () if told is None else told.counts
+        for code, count in zip(embedded.codes[image].tolist(), counts, strict=bool(counts)):
+            if code:
+                begin = (first + code - 1) * size
+                row[begin : begin + size] = ((1 - rest) / len(counts)) ** 0.5 * vector
+            first += count
         return row
     count = len(embedded.shares)
     row[:size], square = WHOLE**0.5 * vector, WHOLE

@@ -1,7 +1,7 @@
 """Replay of a release: of the patients and of all but one, and of what the run itself released."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -131,11 +131,11 @@ def _planted_vectors(subject: EmbeddingSubject, generator: np.random.Generator) 
     lengths = subject.mechanism.clip_norm * torch.tensor([*_IMAGE_NORMS, 1.0, 1.0])
     vectors = lengths[:, None] * F.normalize(direction, dim=0)
     vectors[n_long, 0] = torch.nan
-    return Vectors(
+    return subject.embedded.made_up(
         vectors,
-        subject.embedded.classes([0] * n_long + [1, UNLABELLED]),
+        [0] * n_long + [1, UNLABELLED],
         torch.tensor([0] * n_long + [1, 2]),
-        subject.embedded.shares,
+        range(n_long + 2),
     )
 
 
@@ -149,10 +149,7 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     broken = torch.full((1, 1, side, side), torch.nan)
     noise = torch.from_numpy(generator.normal(size=(5, 1, side, side))).float().clamp(-1, 1)
     images = torch.cat([subject.examples.images[kept], noise[:4], broken, noise[4:]])
-    planted = subject.embedded.classes([0, 1, 1, 1, 0, 1])
-    labels, shares = torch.cat([subject.examples.labels[kept], planted]), subject.embedded.shares
     units = torch.searchsorted(chosen, subject.units[kept])
-    units = torch.cat([units, torch.tensor([0, 0, 0, 0, 1, 2]) + len(chosen)])
     with torch.no_grad():  # one at a time: nobody's vector may hang on who stands beside it
         vectors = torch.cat(
             [
@@ -161,18 +158,29 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
             ]
         )
 
+    n_kept = int(kept.sum())
+    planted = subject.embedded.made_up(
+        vectors[n_kept:], [0, 1, 1, 1, 0, 1], torch.tensor([0, 0, 0, 0, 1, 2]), range(6)
+    )
+    real = replace(subject.embedded.of(kept, units), vectors=vectors[:n_kept])
+    everybody = real.joined(planted)
+
     def world(mask: Tensor) -> _World:
-        names, own = torch.unique(units[mask], return_inverse=True)
-        examples = Examples(images[mask], labels[mask], torch.zeros(len(own), 0).long())
+        names, own = torch.unique(everybody.units[mask], return_inverse=True)
+        embedded = everybody.of(mask, own)
+        examples = Examples(images[mask], embedded.labels, embedded.codes)
 
         def release(source: NoiseSource) -> Tensor:
-            rows = patient_rows(subject.features, examples, own, len(names), shares)
+            count, shares, told = len(names), embedded.shares, embedded.told
+            rows = patient_rows(subject.features, examples, own, count, shares, told=told)
             return released_sums(rows, mechanism=subject.mechanism, noise_source=source)
 
-        return _World(Vectors(vectors[mask], labels[mask], own, shares), release)
+        return _World(embedded, release)
 
-    everybody = torch.ones(len(units), dtype=torch.bool)
-    return [world(everybody), *(world(units != len(chosen) + unit) for unit in range(3))]
+    last = everybody.n_units - 3
+    masks = [torch.ones(len(images), dtype=torch.bool)]
+    masks += [everybody.units != last + unit for unit in range(3)]
+    return [world(mask) for mask in masks]
 
 
 def _embedded_alone(features: PublicMap, image: Tensor) -> Tensor:

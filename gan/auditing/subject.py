@@ -1,11 +1,12 @@
 """What an audit attacks: an embedding's one noisy release, with all that decides it but noise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gan.private.condition_means import ConditionShare
 from gan.private.embedding import PublicMap, image_vectors, vectors_of_patients
 from gan.training.examples import Examples
 from synthdp.privacy.attacks.rerun import PromisedTraining
@@ -19,13 +20,17 @@ from synthdp.runs.audit_record import Audited
 class Vectors:
     """Images as the public map gives them: vectors (N, K), labels (N,), units (N,) from 0.
 
-    Of several findings labels are (N, T), and `shares` holds the public share of each.
+    Of several findings labels are (N, T), and `shares` holds the public share of each. Where
+    conditions are told, `told` says which part they have, and codes (N, A) which values images have
+    on the public lists, 0 none; else codes are (N, 0).
     """
 
     vectors: Tensor
     labels: Tensor
     units: Tensor
+    codes: Tensor
     shares: tuple[float, ...] | None = None
+    told: ConditionShare | None = None
 
     @property
     def n_units(self) -> int:
@@ -34,33 +39,65 @@ class Vectors:
 
     def rows(self) -> Tensor:
         """One row a patient, by the code under test."""
-        return vectors_of_patients(self.vectors, self.labels, self.units, self.n_units, self.shares)
+        units, told = self.units, self.told
+        return vectors_of_patients(
+            self.vectors, self.labels, units, self.n_units, self.shares, codes=self.codes, told=told
+        )
 
     @property
     def row_size(self) -> int:
         """How many numbers a patient's row has."""
         size = self.vectors.shape[1]
-        return 2 * size if self.shares is None else (1 + len(self.shares)) * size + len(self.shares)
+        if self.shares is not None:
+            return (1 + len(self.shares)) * size + len(self.shares)
+        return 2 * size if self.told is None else (2 + sum(self.told.counts)) * size
 
-    def classes(self, values: Sequence[int]) -> Tensor:
-        """Labels of made-up images, the same for each finding."""
-        labels = torch.tensor(values, dtype=torch.long)
-        return labels if self.shares is None else labels[:, None].repeat(1, len(self.shares))
+    def made_up(
+        self, vectors: Tensor, labels: Sequence[int], units: Tensor, places: Sequence[int] = ()
+    ) -> "Vectors":
+        """Made-up images, to be looked at like these.
+
+        Args:
+            vectors: of them.
+            labels: the same for each finding.
+            units: the patient of each, from 0.
+            places: of each the place from 0 of its value in every condition's list, which is begun
+                again behind its end; the first when not given.
+        """
+        own = torch.tensor(labels, dtype=torch.long)
+        if self.shares is not None:
+            own = own[:, None].repeat(1, len(self.shares))
+        codes = torch.zeros(len(own), 0, dtype=torch.long)
+        if self.told is not None:
+            counts = torch.tensor(self.told.counts)
+            numbers = torch.tensor(list(places) or [0] * len(own), dtype=torch.long)
+            codes = 1 + numbers[:, None] % counts
+        return Vectors(vectors, own, units, codes, self.shares, self.told)
+
+    def of(self, kept: Tensor, units: Tensor) -> "Vectors":
+        """Some of the images, by a mask or their numbers, and whose each is."""
+        return replace(
+            self,
+            vectors=self.vectors[kept],
+            labels=self.labels[kept],
+            codes=self.codes[kept],
+            units=units,
+        )
 
     def without(self, unit: int) -> "Vectors":
         """All patients but one."""
         kept = self.units != unit
         units = self.units[kept]
-        units = units - (units > unit).long()
-        return Vectors(self.vectors[kept], self.labels[kept], units, self.shares)
+        return self.of(kept, units - (units > unit).long())
 
     def joined(self, other: "Vectors") -> "Vectors":
         """These patients, then others."""
-        return Vectors(
-            torch.cat([self.vectors, other.vectors]),
-            torch.cat([self.labels, other.labels]),
-            torch.cat([self.units, other.units + self.n_units]),
-            self.shares,
+        return replace(
+            self,
+            vectors=torch.cat([self.vectors, other.vectors]),
+            labels=torch.cat([self.labels, other.labels]),
+            codes=torch.cat([self.codes, other.codes]),
+            units=torch.cat([self.units, other.units + self.n_units]),
         )
 
 
@@ -91,10 +128,11 @@ class EmbeddingSubject(PromisedTraining):
         delta: float,
         noise: NoiseKind = "shake256",
         shares: tuple[float, ...] | None = None,
+        told: ConditionShare | None = None,
     ) -> "EmbeddingSubject":
         """With the images embedded."""
         vectors = image_vectors(features, examples.images)
-        embedded = Vectors(vectors, examples.labels, units, shares)
+        embedded = Vectors(vectors, examples.labels, units, examples.attributes, shares, told)
         return cls(features, examples, units, embedded, mechanism, delta, noise)
 
     @property

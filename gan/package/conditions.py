@@ -409,6 +409,24 @@ def encode(conditions: Conditions, rows: "Sequence[Row]") -> "Tensor":
     return codes.reshape(len(rows), len(conditions.names))
 
 
+def encode_known(conditions: Conditions, rows: "Sequence[Row]") -> "Tensor":
+    """The codes of the rows' attributes as they stand in public lists, (N, A) int64.
+
+    0 where a cell is empty or holds a value that is on no list: of whoever has it nothing is told.
+    """
+    import torch  # noqa: PLC0415 (commands start without it)
+
+    codes_of = [
+        {level: code for code, level in enumerate(levels, start=1)} for levels in conditions.levels
+    ]
+    columns = list(zip(conditions.names, codes_of, strict=True))
+    codes = [
+        [code_of.get(row.attributes.get(name, ""), UNKNOWN) for name, code_of in columns]
+        for row in rows
+    ]
+    return torch.tensor(codes, dtype=torch.int64).reshape(len(rows), len(conditions.names))
+
+
 def _codes(conditions: Conditions, rows: "Sequence[Row]") -> list[tuple[int, ...]]:
     """The codes of each row's attributes; 0 where a cell is empty."""
     codes_of = [

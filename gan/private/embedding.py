@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from gan.network.generator import Generator
 from gan.network.sampling import Table
+from gan.private.condition_means import ConditionShare, in_blocks, value_vectors
 from gan.private.findings import FindingMeans, finding_vectors
 from gan.settings.parts import EmbeddingSettings
-from gan.training.examples import UNLABELLED, Examples
+from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean, absent_classes, class_moments
 from gan.training.loop import (
     Schedule,
@@ -219,10 +220,13 @@ def patient_rows(
     units: Tensor,
     n_units: int,
     shares: Sequence[float] | None = None,
+    *,
+    told: ConditionShare | None = None,
 ) -> Tensor:
     """One row a patient of norm at most 1, whatever the images: private.
 
-    It has 2 (1 + D) numbers, or of T findings those of `finding_vectors`.
+    It has 2 (1 + D) numbers, or of T findings those of `finding_vectors`, or with conditions those
+    of `value_vectors`.
 
     Args:
         features: the public map.
@@ -230,9 +234,13 @@ def patient_rows(
         units: (N,) int64 in [0, n_units), the patient of each.
         n_units: how many patients there are.
         shares: of several findings, the public share of each.
+        told: of conditions, whose codes are the examples' attributes, the public part.
     """
     vectors = image_vectors(features, examples.images)
-    return vectors_of_patients(vectors, examples.labels, units, n_units, shares)
+    codes = examples.attributes
+    return vectors_of_patients(
+        vectors, examples.labels, units, n_units, shares, codes=codes, told=told
+    )
 
 
 def vectors_of_patients(
@@ -240,12 +248,20 @@ def vectors_of_patients(
     labels: Tensor,
     units: Tensor,
     n_units: int,
-    shares: Sequence[float] | None = None,
+    shares: Sequence[float] | None,
+    *,
+    codes: Tensor,
+    told: ConditionShare | None,
 ) -> Tensor:
-    """`finding_vectors` where there are shares, else `patient_vectors`."""
-    if shares is None:
-        return patient_vectors(vectors, labels, units, n_units)
-    return finding_vectors(vectors, labels, units, n_units, shares)
+    """`finding_vectors` where there are shares, `value_vectors` where conditions are told.
+
+    Else `patient_vectors`, and the codes are not looked at.
+    """
+    if shares is not None:
+        return finding_vectors(vectors, labels, units, n_units, shares)
+    if told is not None:
+        return value_vectors(vectors, labels, units, n_units, codes=codes, asked=told)
+    return patient_vectors(vectors, labels, units, n_units)
 
 
 def released_sums(
@@ -291,7 +307,7 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
 
     Args:
         vectors: (N, K) of norm at most 1.
-        labels: (N,) of 0, 1 and `UNLABELLED`, which gives zeros.
+        labels: (N,) of 0, 1 and `UNLABELLED`, which is negative and gives zeros.
         units: (N,) int64 in [0, n_units).
         n_units: U.
 
@@ -299,10 +315,7 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
         (U, 2 K), each row of norm at most 1, since it is a mean of rows of norm at most 1. A unit
         with many images, or with images of both classes, weighs no more than any other.
     """
-    by_class = vectors.new_zeros(len(vectors), 2, vectors.shape[1])
-    known = torch.nonzero(labels != UNLABELLED).flatten()
-    by_class[known, labels[known]] = vectors[known]
-    return unit_means(by_class.flatten(1), units, n_units)
+    return unit_means(in_blocks(vectors, labels, 2).flatten(1), units, n_units)
 
 
 # What is made of the release: post-processing, as is all that follows.

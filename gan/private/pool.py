@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gan.package.conditions import Conditions, combinations_of, public_conditions
 from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
 
 
@@ -31,6 +32,12 @@ class Pool:
     def shares(self) -> NDArray[np.float64]:
         """The share (G,) of each combination."""
         return np.array([one.share for one in self.conditions.prior[0]] or [1.0])
+
+    @property
+    def values(self) -> NDArray[np.int64]:
+        """The value (G, A) from 0 of each condition in each combination; (1, 0) of none."""
+        codes = [one.codes for one in self.conditions.prior[0]] or [()]
+        return np.array(codes, dtype=np.int64).reshape(len(codes), -1) - 1
 
 
 def open_pool(
@@ -87,6 +94,26 @@ def open_pool(
     )
     _refuse_too_few(pool, target, images)
     return pool
+
+
+def refuse_untold(dataset: Dataset, conditions: Sequence[str]) -> None:
+    """Refuse patients whose table lacks a condition that is to be told of them.
+
+    The head of the table decides, whoever stands in it.
+
+    Raises:
+        InputError: naming the condition.
+    """
+    if dataset.rows:  # each has all columns
+        has = set(dataset.rows[0].attributes)
+    else:
+        has = set(read_table(dataset.root / "manifest.csv", required=()).columns)
+    if missing := [one for one in conditions if one not in has]:
+        raise InputError(
+            f"selection.conditions_share: {dataset.info.name} has no column {missing[0]!r}, of "
+            "which it would be told how images of each value look; leave conditions_share out, or "
+            "the condition"
+        )
 
 
 def _refuse_missing_columns(name: str, rows: Sequence[Row], conditions: Sequence[str]) -> None:

@@ -1,10 +1,11 @@
 """Selection instead of moving: images of a public pool, weighted by one noisy release of patients.
 
 Each patient gives the mean over the patient's images of a public vector of each, as in
-`gan.private.embedding`; the sum over patients is released once. Candidates of the pool, which cost
-nothing, are then weighted until their class-wise mean vectors are the released ones
-(`gan.private.tilting`), and drawn by their weights. So variety comes from the pool, and not from
-what noise allows; a network may be trained on what was drawn, at no further cost.
+`gan.private.embedding`, or by the values of conditions too (`gan.private.condition_means`); the sum
+over patients is released once. Candidates of the pool, which cost nothing, are then weighted until
+their mean vectors, by class or by class and value, are the released ones (`gan.private.tilting`),
+and drawn by their weights. So variety comes from the pool, and not from what noise allows; a
+network may be trained on what was drawn, at no further cost.
 
 A generator that is chosen from a simulator's images by what a private set says of them goes back to
 Private Evolution (arXiv 2305.15560; with simulators 2502.05505), which votes for single candidates
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan.private.condition_means import ConditionShare, ValueMeans, value_means
 from gan.private.embedding import class_means
 from gan.private.pool import Pool
 from gan.private.tilting import (
@@ -27,6 +29,7 @@ from gan.private.tilting import (
     drawn_candidates,
     effective_size,
     tilted_weights,
+    value_targets,
     wiener_targets,
 )
 from gan.private.wide_map import RawMap, WideMap
@@ -136,7 +139,9 @@ def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
     return torch.from_numpy(images)
 
 
-def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> None:
+def refuse_drowned(
+    moments: PoolMoments, mechanism: Mechanism, delta: float, told: ConditionShare | None = None
+) -> None:
     """Refuse a release whose noise would hide a usual distance of patients from the pool.
 
     Public numbers alone decide, before anything is spent.
@@ -145,12 +150,14 @@ def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> 
         moments: of the pool.
         mechanism: of the release to come.
         delta: of the promise.
+        told: what part of it goes to conditions, and so not to the classes.
 
     Raises:
         InputError: with the epsilon, and the number of patients, that would do.
     """
     # either class is supposed to be half of the declared patients
-    variance = 2 * (2 * mechanism.noise_scale / mechanism.normaliser) ** 2 / 4
+    of_classes = mechanism if told is None else told.of_classes(mechanism)
+    variance = 2 * (2 * of_classes.noise_scale / mechanism.normaliser) ** 2 / 4
     size = len(moments.mean)
     enough = SUPPOSED_SHIFT * float(moments.variances.sum()) / (LEAST_Z * np.sqrt(2 * size))
     if variance <= enough:
@@ -163,6 +170,18 @@ def refuse_drowned(moments: PoolMoments, mechanism: Mechanism, delta: float) -> 
         f"an epsilon of about {epsilon:.2g}, or about {times * mechanism.normaliser:,.0f} patients "
         "at this one, would do"
     )
+
+
+@dataclass(frozen=True)
+class ToldValues:
+    """What a release tells of conditions, all of it public beside the sums themselves.
+
+    share: the part of it; values: (G, A) int64 from 0, of each combination of the pool's conditions
+    the value of each condition.
+    """
+
+    share: ConditionShare
+    values: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -193,28 +212,38 @@ def select(
     separation: float,
     seed: int,
     combinations: Groups | None = None,
+    told: ToldValues | None = None,
 ) -> Selected:
     """Weight the candidates of each class by a release, and draw `images` of each by the weights.
 
     The weights of each combination of conditions sum to its public share, so that what is known of
-    it is what candidates are labelled with: the release tells classes apart, and nothing else.
+    it is what candidates are labelled with. Where nothing is told of conditions, the release tells
+    classes apart, and nothing else; where something is, each combination of a class has a mean of
+    its own: that of the class, and what each of its values is likely to differ by.
 
     A release that lies no further from the pool than noise would leaves equal weights; it is not
     refused, for that would tell more of patients than what is kept does.
 
     Args:
-        sums: (2, 1 + D), as released.
+        sums: (2, 1 + D), as released; with conditions of `value_means`.
         mechanism: of the release; None where it has no noise.
         vectors: (N, D) of the candidates, without their constant.
         labels: (N,) of 0 and 1.
         images: how many of each class, each once.
         constant: that of each vector.
         class_prior: the public share of class 1.
-        separation: as of `wiener_targets`.
+        separation: as of `wiener_targets` and `value_targets`.
         seed: of the drawing.
         combinations: of the candidates, with shares of whole images; one when not given.
+        told: what of the release is of conditions, if anything is.
     """
-    released, deviations = class_means(sums, mechanism, class_prior=class_prior, constant=constant)
+    of_classes, weaker = sums, mechanism
+    if told is not None:
+        of_classes = told.share.classes_of(sums)
+        weaker = None if mechanism is None else told.share.of_classes(mechanism)
+    released, deviations = class_means(
+        of_classes, weaker, class_prior=class_prior, constant=constant
+    )
     moments = PoolMoments.of(vectors)
     by_class = [vectors[labels == value] for value in (0, 1)]
     apart = by_class[1].mean(axis=0) - by_class[0].mean(axis=0)
@@ -223,16 +252,63 @@ def select(
         separation=separation,
     )  # fmt: skip
     of_all = combinations or Groups.one(len(labels))
+    shifts = None
+    if told is not None:
+        shifts = _shifts(
+            value_means(sums, mechanism, told.share, constant=constant), told.values, vectors,
+            of_all.of_each, separation=separation,
+        )  # fmt: skip
     places, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
         groups = Groups(of_all.of_each[labels == value], of_all.shares)
-        weights = tilted_weights(
-            own, targets.means[value], targets.ridge, most=1 / images, groups=groups
-        )
+        if shifts is None:
+            weights = tilted_weights(
+                own, targets.means[value], targets.ridge, most=1 / images, groups=groups
+            )
+        else:
+            weights = _weights_by_group(
+                own, targets.means[value] + shifts, targets.ridge, images, groups
+            )
         drawn = _drawn(weights, groups, images, np.random.default_rng((seed, value)))
         places.append(np.flatnonzero(labels == value)[drawn])
         effective.append(effective_size(weights))
     return Selected(np.stack(places), (effective[0], effective[1]), targets.shift, targets.z[0])
+
+
+def _shifts(
+    released: Sequence[ValueMeans],
+    values: NDArray[np.int64],
+    vectors: Array,
+    combinations: NDArray[np.int64],
+    *,
+    separation: float,
+) -> Array:
+    """What the mean of each combination is likely to differ by from that of its class, (G, D)."""
+    moments = PoolMoments.of(vectors)
+    shifts = np.zeros((len(values), vectors.shape[1]))
+    for means, of_condition in zip(released, values.T, strict=True):
+        of_each = of_condition[combinations]
+        own = np.stack(
+            [vectors[of_each == value].mean(axis=0) for value in range(len(means.deviations))]
+        )
+        differences = value_targets(
+            means.differences.double().numpy(), means.deviations.double().numpy(), moments,
+            own - moments.mean, separation=separation,
+        )  # fmt: skip
+        shifts += differences[of_condition]
+    return shifts
+
+
+def _weights_by_group(
+    vectors: Array, targets: Array, ridge: float, images: int, groups: Groups
+) -> Array:
+    """Weights (N,) under which each group has a mean of its own, of targets (G, D)."""
+    weights = np.empty(len(vectors))
+    for group, (target, share) in enumerate(zip(targets, groups.shares, strict=True)):
+        own = groups.of_each == group
+        most = 1 / (images * share)
+        weights[own] = share * tilted_weights(vectors[own], target, ridge, most=most)
+    return weights
 
 
 def _drawn(

@@ -95,6 +95,32 @@ def wiener_targets(
     return Targets(means, ridge, (z_middle, z_half), shift)
 
 
+def value_targets(
+    released: Array, deviations: Array, pool: PoolMoments, own: Array, *, separation: float
+) -> Array:
+    """How the mean vector of each value of a condition is likely to differ from all, (V, D).
+
+    Estimated as the difference of the classes is: about how it differs in the pool, times what the
+    release shows of that over all values, and the rest as drawn from a normal distribution whose
+    covariance is kappa times the pool's. A kappa is of one value, since some look like any other.
+
+    Args:
+        released: (V, D), the mean of each value less that of all, as released.
+        deviations: (V,), standard deviation of the noise in a coordinate of each.
+        pool: of the candidates.
+        own: (V, D), the same differences in the pool.
+        separation: multiplies the estimates.
+    """
+    precision = np.where(deviations > 0, deviations, 1)[:, None] ** -2  # noise is in all or none
+    shown = float((precision * released * own).sum() / (precision * own**2).sum().clip(min=1e-12))
+    known = max(shown, _LEAST_KNOWN) * own
+    rests = [
+        _wiener(rest, deviation**2, pool)[0]
+        for rest, deviation in zip(released - known, deviations, strict=True)
+    ]
+    return separation * (known + np.stack(rests))
+
+
 def _wiener(vector: Array, variance: float, pool: PoolMoments) -> tuple[Array, float, float]:
     """The estimate of a vector (D,), its kappa, and how far its norm lies above the noise's."""
     size, total = len(vector), float(pool.variances.sum())

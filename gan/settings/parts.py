@@ -209,7 +209,16 @@ class SelectionSettings(Settings):
     """
 
     separation: float = Field(default=1.0, gt=0, le=4)
-    """Multiplies the difference of the two classes' means; 1 leaves it as it was released."""
+    """Multiplies the difference of the two classes' means, and with `conditions_share` those of
+    values; 1 leaves them as they were released.
+    """
+
+    conditions_share: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, lt=1)
+    """Releases of patients' `conditions` too how images of each value look, with this share of each
+    patient's squared bound, which the classes lose; epsilon is the same. Of patients no condition
+    is read when this is not set.
+    Example: 0.4
+    """
 
 
 class DpDiscriminatorSettings(Settings):

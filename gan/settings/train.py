@@ -97,7 +97,8 @@ class TrainGanSettings(Settings):
 
     conditions: tuple[str, ...] = Field(default=(), max_length=3)
     """Columns of the manifest that are given to the networks beside the class, at most 3. Of
-    `method: selection` they are columns of the pool's sets, and nothing of patients' is read.
+    `method: selection` they are columns of the pool's sets, and nothing of patients' is read but
+    with `selection.conditions_share`.
     Example: [view]
     """
 
@@ -239,6 +240,12 @@ class TrainGanSettings(Settings):
         )
 
     @property
+    def tells_conditions(self) -> bool:
+        """Whether patients' cells of `conditions` are part of what a selection releases."""
+        selects, recipe = self.method == "selection", self.selection
+        return selects and recipe is not None and recipe.conditions_share is not None
+
+    @property
     def _changes_what_was_trained(self) -> bool:
         """Whether anything is done to the generator when its training is over."""
         return self.film or self.style_spread != 1 or self.class_spread != 1
@@ -319,6 +326,10 @@ class TrainGanSettings(Settings):
             raise ValueError(
                 "selection is missing: method: selection needs two networks and a pool; give "
                 "selection.features, selection.tokens and selection.pool"
+            )
+        if self.selection.conditions_share is not None and not self.conditions:
+            raise ValueError(
+                "selection.conditions_share: there are no conditions; name some, or leave it out"
             )
         if self.init is not None:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gan.auditing.membership import membership
 from gan.auditing.replay import replay
 from gan.auditing.subject import EmbeddingSubject
 from gan.private import embedding
+from gan.private.condition_means import ConditionShare, value_vectors
 from gan.private.embedding import fit_public_features
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
@@ -59,6 +61,58 @@ def subject() -> EmbeddingSubject:
         delta=1e-3,
         noise="philox",
     )
+
+
+@pytest.fixture(scope="module")
+def told(subject: EmbeddingSubject) -> EmbeddingSubject:
+    """The same patients, with conditions of which they have several values, and unknown ones."""
+    numbers = torch.arange(len(subject.units))
+    codes = torch.stack([numbers % 3, (numbers // 2) % 5], dim=1)
+    share = ConditionShare(0.4, (2, 4))
+    return replace(
+        subject,
+        examples=replace(subject.examples, attributes=codes),
+        embedded=replace(subject.embedded, codes=codes, told=share),
+    )
+
+
+def test_a_sound_release_of_conditions_passes(told: EmbeddingSubject) -> None:
+    rows = told.embedded.rows()
+    assert rows.shape[1] == told.embedded.row_size
+    assert torch.allclose(declared_sum(told.embedded, 1.0), rows.double().sum(0), atol=1e-5)
+    replayed = replay(told, np.random.default_rng(0), patients=2, risk=RISK)
+    assert replayed.broken == ()
+    assert replayed.largest_move == pytest.approx(1, abs=1e-4)
+    one = one_run(told, np.random.default_rng(1), 1000)
+    many = many_runs(told, np.random.default_rng(2), runs=100, dimensions=4)
+    assert broken_promise(told, one, many, RISK) == []
+    for scores in (one, many):
+        assert scores.inside.mean() == pytest.approx(told.mechanism.mu, abs=0.5)
+    members = membership(
+        told, np.random.default_rng(3), shadows=32, rates=(0.1,), confidence=0.95, risk=RISK
+    )
+    assert not members[0].broken
+
+
+def test_blocks_of_conditions_beside_the_bound_are_named(
+    told: EmbeddingSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes as if nothing went to conditions, and nothing clipped: the bound is passed."""
+
+    def beside(
+        vectors: Tensor, labels: Tensor, units: Tensor, n_units: int, *, codes: Tensor,
+        asked: ConditionShare,
+    ) -> Tensor:  # fmt: skip
+        rows = value_vectors(vectors, labels, units, n_units, codes=codes, asked=asked)
+        size = 2 * vectors.shape[1]
+        return torch.cat([rows[:, :size] / (1 - asked.share) ** 0.5, rows[:, size:]], dim=1)
+
+    monkeypatch.setattr(embedding, "value_vectors", beside)
+    replayed = replay(told, np.random.default_rng(0), patients=0, risk=RISK)
+    assert any("not the clipped sum" in said for said in replayed.broken), replayed.broken
+    no_clipping(monkeypatch)
+    replayed = replay(told, np.random.default_rng(0), patients=0, risk=RISK)
+    assert any("by more than the clip norm" in said for said in replayed.broken), replayed.broken
 
 
 def test_the_sum_of_its_own_is_that_of_the_code(subject: EmbeddingSubject) -> None:

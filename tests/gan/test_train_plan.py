@@ -266,7 +266,7 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
     undirected = SimpleNamespace(directions=None)
     monkeypatch.setattr(train, "public_features", lambda *_: undirected)
     monkeypatch.setattr(train, "image_vectors", lambda *_: torch.ones(1, 9))
-    monkeypatch.setattr(train, "vectors_of_patients", lambda *_: torch.ones(1, 18))
+    monkeypatch.setattr(train, "vectors_of_patients", lambda *_, **__: torch.ones(1, 18))
     monkeypatch.setattr(train, "released_sums", released)
     monkeypatch.setattr(train, "match", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):

@@ -381,8 +381,10 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
         recipe = {"features": RANDOM, "tokens": RANDOM, "pool": public, "images": 3,
                   "components": 4}  # fmt: skip
         changes = {"method": "selection", "selection": recipe}
-        if stage == "selection by view":  # of which one patient alone has another
+        if stage.startswith("selection by view"):  # of which one patient alone has another
             changes["conditions"] = ("view",)
+        if stage == "selection by view, told":
+            recipe["conditions_share"] = 0.4
     if stage == "dp_discriminator":
         changes = {"method": stage, "loss": "non_saturating", "dp_discriminator": GAME}
     values = {"data": data, "out": out, "privacy": PRIVACY, **TINY_GAN, **changes}
@@ -393,7 +395,8 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
     "stage",
     [
         *("head", "started head", "sampled head", "network", "whole network"),
-        *("embedding", "selection", "selection by view", "dp_discriminator"),
+        *("embedding", "selection", "selection by view", "selection by view, told"),
+        "dp_discriminator",
     ],
 )
 def test_what_leaves_differs_in_the_noisy_weights_alone(

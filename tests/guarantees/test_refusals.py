@@ -178,6 +178,7 @@ def train_gan(changes: dict[str, object], world: World, data: Path, out: Path, p
             "pool": world.phantoms,
             "images": 2,
             "components": 4,
+            **({"conditions_share": 0.4} if changes.get("conditions") else {}),
         }
     return run_train_gan(TrainGanSettings.model_validate(values))
 
@@ -206,6 +207,9 @@ STAGES: dict[str, Callable[[World, Path, Path, int], Path]] = {
     "a noisy AUROC": evaluate,
     "an embedding": partial(train_gan, {"method": "embedding"}),
     "a selection": partial(train_gan, {"method": "selection"}),
+    "a selection told of sites": partial(
+        train_gan, {"method": "selection", "conditions": ("site",)}
+    ),
     "a private discriminator": partial(train_gan, DISCRIMINATOR),
 }
 

@@ -19,8 +19,10 @@ from gan.library.exported import run_export_model
 from gan.library.generator import Generator
 from gan.network.medigan import generate
 from gan.plans import gan_plan, plan_generate, plan_train_gan
-from gan.private.embedding import image_vectors, patient_rows
-from gan.private.selection import patients_vectors, select
+from gan.private.condition_means import ConditionShare, value_vectors
+from gan.private.embedding import image_vectors, patient_rows, patient_vectors
+from gan.private.selection import ToldValues, patients_vectors, select
+from gan.private.tilting import Groups
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.finished import ExportSettings, GenerateSettings
 from gan.settings.train import TrainGanSettings
@@ -318,6 +320,135 @@ def test_conditions_are_the_pools_own_and_drawn_by_public_shares(
     assert (run_export_model(exported) / "model.pt2").is_file()
     package = run_export(ExportSettings(**left, out=tmp_path / "packages"))
     assert generate(next(package.rglob("weights.pt")), 6, tmp_path, False, seed=1) is not None
+
+
+def test_told_of_values_each_combination_has_a_mean_of_its_own() -> None:
+    """Patients of a value lie elsewhere than the pool's: so do those that are kept of it."""
+    rng = np.random.default_rng(4)
+    size, count = 3, 4000
+    combinations, labels = rng.integers(0, 4, count), np.arange(count) % 2
+    vectors = rng.normal(0, 0.2, (count, size))
+    values = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    patients = torch.from_numpy(rng.normal(0, 0.05, (500, size))).float()
+    views, densities = (torch.from_numpy(rng.integers(0, 2, 500)) for _ in range(2))
+    patients[:, 0] += torch.where(views == 1, 0.1, -0.1)
+    patients[:, 1] += torch.where(densities == 1, 0.06, -0.06)
+    rows = torch.cat([torch.full((500, 1), 0.25), patients], dim=1)
+    classes, units = torch.arange(500) % 2, torch.arange(500)
+    asked = ConditionShare(0.5, (2, 2))
+    codes = torch.stack([views + 1, densities + 1], dim=1)
+    about = {"images": 200, "constant": 0.25, "class_prior": 0.5, "separation": 1, "seed": 0,
+             "combinations": Groups(combinations, np.full(4, 0.25))}  # fmt: skip
+    told = value_vectors(rows, classes, units, 500, codes=codes, asked=asked).mean(dim=0)
+    plain = patient_vectors(rows, classes, units, 500).mean(dim=0).view(2, -1)
+    kept = select(
+        told.view(6, -1), None, vectors, labels, **about, told=ToldValues(asked, values)
+    ).places
+    alike = select(plain, None, vectors, labels, **about).places
+    for places, shifts in ((kept, (0.2, 0.12)), (alike, (0, 0))):
+        for of_class in places:
+            assert np.bincount(combinations[of_class]).tolist() == [50] * 4
+            own = values[combinations[of_class]]
+            for condition, shift in enumerate(shifts):
+                of_value = vectors[of_class][:, condition]
+                apart = (
+                    of_value[own[:, condition] == 1].mean()
+                    - of_value[own[:, condition] == 0].mean()
+                )
+                assert apart == pytest.approx(shift, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def told(
+    selecting: Select, phantoms_as_real: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("told") / "run"
+    return run_train_gan(selecting(phantoms_as_real, out, **TELLING))
+
+
+TELLING = {"conditions": ("view",), "selection": {"conditions_share": 0.4}}
+
+
+@pytest.fixture(scope="module")
+def phantoms_as_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clinic") / "clinic"
+    return run_phantoms(
+        PhantomSettings(
+            out=out, patients=15, size_px=32, as_real=True, seed=5, val_fraction=0, test_fraction=0
+        )
+    )
+
+
+def test_a_run_that_is_told_of_conditions_spends_no_more_and_says_so(
+    told: Path, selecting: Select, phantoms_as_real: Path
+) -> None:
+    asked = selecting(phantoms_as_real, told, **TELLING)
+    assert plan_train_gan(asked).epsilon == pytest.approx(6, rel=2e-3)
+    sums = load_weights(told / "private" / SUMS_FILE)["sums"]
+    assert sums.shape == (4, 7)
+    card = (told / "card.md").read_text()
+    assert "how images of each value look" in card
+    assert "tells nothing of theirs" not in card
+    subject = subject_of(told, asked)
+    assert broken_release(subject, sums, 1e-9) == []
+    assert broken_release(subject, 20 * sums, 1e-9)
+
+
+def test_without_a_promise_sums_count_patients_by_class_and_value(
+    selecting: Select, phantoms_as_real: Path, tmp_path: Path
+) -> None:
+    settings = selecting(phantoms_as_real, tmp_path / "run", **TELLING, privacy={"epsilon": None})
+    sums = load_weights(run_train_gan(settings) / "private" / SUMS_FILE)["sums"]
+    assert float(sums[:2, 0].sum()) == pytest.approx(0.25 * 0.6**0.5)
+    assert float(sums[2:, 0].sum()) == pytest.approx(0.25 * 0.4**0.5)
+
+
+def test_a_cell_that_changes_before_the_release_is_refused(
+    selecting: Select, phantoms_as_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "clinic"
+    shutil.copytree(phantoms_as_real, data)
+    settings = selecting(data, tmp_path / "run", **TELLING)
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "patients_vectors", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_train_gan(settings)
+    manifest = data / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",MLO,", ",CC,", 1))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="its manifest has other rows"):
+        run_train_gan(settings)
+
+
+def test_a_share_for_conditions_that_are_not_there_is_refused(
+    selecting: Select, discs_as_real: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValidationError, match=r"conditions_share: there are no conditions"):
+        selecting(discs_as_real, tmp_path / "run", selection={"conditions_share": 0.4})
+    with pytest.raises(InputError, match="conditions_share: discs has no column 'view'"):
+        plan_train_gan(selecting(discs_as_real, tmp_path / "run", **TELLING))
+
+
+def test_a_share_for_conditions_counts_where_noise_would_drown(
+    selecting: Select, phantoms_as_real: Path, tmp_path: Path
+) -> None:
+    enough = []
+    for share in (None, 0.9):
+        selection = {"conditions_share": share}
+        settings = selecting(
+            phantoms_as_real, tmp_path / "run", conditions=("view",), selection=selection,
+            privacy={"epsilon": 0.05},
+        )  # fmt: skip
+        with pytest.raises(InputError, match="an epsilon of about") as refused:
+            run_train_gan(settings)
+        words = str(refused.value)
+        enough.append(
+            float(words.split("or about ")[1].split(" patients", maxsplit=1)[0].replace(",", ""))
+        )
+    assert enough[1] == pytest.approx(enough[0] / 0.1**0.5, rel=0.02)
 
 
 def test_without_shares_every_value_of_the_pool_is_drawn_as_often(

@@ -8,6 +8,7 @@ from gan.private.tilting import (
     drawn_candidates,
     effective_size,
     tilted_weights,
+    value_targets,
     wiener_targets,
 )
 
@@ -159,3 +160,19 @@ def test_as_many_are_drawn_as_are_asked_for_when_few_weigh_anything() -> None:
     drawn = drawn_candidates(weights, 10, np.random.default_rng(0))
     assert len(drawn) == 10
     assert {0, 1, 2} <= set(drawn.tolist())
+
+
+def test_differences_of_values_are_found_and_drowned_ones_are_the_pools() -> None:
+    """Without noise as they are; with much of it some part of what the pool shows, and no more."""
+    rng = np.random.default_rng(0)
+    pool = PoolMoments.of(pool_of(400))
+    own, true = rng.normal(0, 0.2, (2, 3, 4))
+    found = value_targets(true, np.zeros(3), pool, own, separation=2)
+    assert found == pytest.approx(2 * true, abs=1e-9)
+    none = np.zeros_like(own)
+    assert value_targets(true, np.zeros(3), pool, none, separation=1) == pytest.approx(true)
+    deviations = np.full(3, 100.0)
+    noisy = value_targets(0.5 * own, deviations, pool, own, separation=1)
+    assert noisy == pytest.approx(0.5 * own, abs=1e-9)
+    least = value_targets(-own, deviations, pool, own, separation=1)
+    assert least == pytest.approx(0.125 * own, abs=1e-9)
