@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gan.network.medigan import generate
 from gan.plans import gan_plan, plan_generate, plan_train_gan
 from gan.private.condition_means import ConditionShare, value_vectors
 from gan.private.embedding import image_vectors, patient_rows, patient_vectors
+from gan.private.pool import refuse_untold
 from gan.private.selection import ToldValues, patients_vectors, select
 from gan.private.tilting import Groups
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
@@ -430,6 +432,19 @@ def test_a_share_for_conditions_that_are_not_there_is_refused(
         selecting(discs_as_real, tmp_path / "run", selection={"conditions_share": 0.4})
     with pytest.raises(InputError, match="conditions_share: discs has no column 'view'"):
         plan_train_gan(selecting(discs_as_real, tmp_path / "run", **TELLING))
+
+
+def test_the_head_of_the_table_decides_whoever_stands_in_it(
+    discs_as_real: Path, phantoms_as_real: Path
+) -> None:
+    for root, refused in ((discs_as_real, True), (phantoms_as_real, False)):
+        everybody = open_dataset(root)
+        for dataset in (everybody, replace(everybody, rows=())):
+            if refused:
+                with pytest.raises(InputError, match="no column 'view'"):
+                    refuse_untold(dataset, ("view",))
+            else:
+                refuse_untold(dataset, ("view",))
 
 
 def test_a_share_for_conditions_counts_where_noise_would_drown(
