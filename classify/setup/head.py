@@ -116,11 +116,13 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
 def _learned_start(settings: FinetuneSettings, classifier: Classifier) -> Tensor:
     """Weights of a linear head that learned the labels of the set `centre`, (T, D + 1).
 
-    They are trained as those of patients are, without clipping and noise: the set's own promise,
-    if it has any, stands in the lineage. Every process and every resumed run finds the same.
+    They are trained as those of patients are, without clipping and noise, and without noisy copies,
+    which would blur what the set tells: the set's own promise, if it has any, stands in the
+    lineage. Every process and every resumed run finds the same.
     """
     assert settings.centre is not None  # FinetuneSettings asks for it
-    head, public = settings.head, open_dataset(settings.centre)
+    head = settings.head.model_copy(update={"image_noise": None})
+    public = open_dataset(settings.centre)
     known = _head_examples(
         classifier, public, public.rows, head, settings.privacy.unit, finite=True
     )

@@ -78,6 +78,15 @@ def test_it_is_the_head_of_these_labels_without_noise(clinic: Path, phantoms: Pa
     assert auroc(examples.targets[:, 0].numpy(), logits[:, 0].numpy()) > 0.9
 
 
+def test_it_learns_phantoms_as_they_are_whatever_is_shown_of_patients(
+    clinic: Path, phantoms: Path
+) -> None:
+    noisy = set_up(settings(clinic, phantoms, head={**HEAD, "image_noise": 0.1}))
+    plain = set_up(settings(clinic, phantoms))
+    assert len(noisy.examples.inputs) == 2 * len(plain.examples.inputs)
+    assert torch.equal(noisy.start, plain.start)
+
+
 def test_it_costs_nothing_and_the_card_names_it(clinic: Path, phantoms: Path) -> None:
     run = run_finetune(settings(clinic, phantoms))
     statement = read_statement(run)
