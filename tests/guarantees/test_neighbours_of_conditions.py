@@ -127,3 +127,35 @@ def test_values_that_patients_alone_have_move_no_public_list(pool: Path, tmp_pat
         conditions.append(gan_plan(settings_of(world.root, tmp_path / "run", pool)).conditions)
     assert conditions[0] == conditions[1]
     assert conditions[0].levels == (("CC", "MLO"), ("1", "2"))
+
+
+def imported_of_folders(world: Path, pool: Path, gone: str = "") -> TrainGanSettings:
+    """Patients who have a folder and a table each, one of whom has a column of her own."""
+    for number, patient in enumerate(("p0", "p1", "loud", "p3")):
+        if patient != gone:
+            (world / "src" / patient).mkdir(parents=True)
+            of_patient = np.random.default_rng(number)
+            pixels = of_patient.integers(0, 256, (SIDE_PX, SIDE_PX), dtype=np.uint8)
+            (world / "src" / patient / "1.png").write_bytes(encode_png(pixels))
+            head, cells = ["file", "patient_id", "malignant", "view"], ["1.png", patient, "1", "CC"]
+            if patient == "loud":
+                head, cells = [*head, "breast_density"], [*cells, "2"]
+            with open(world / "src" / patient / "meta.csv", "w", newline="") as stream:
+                csv.writer(stream).writerows([head, cells])
+    (world / "the.key").write_bytes(bytes(range(32)))
+    values = {"src": world / "src", "out": world / "clinic", "name": "clinic", "size_px": SIDE_PX,
+              "split": "train", "val_fraction": None, "key": world / "the.key",
+              "tables": ["*/meta.csv"], "paths_from": "table"}  # fmt: skip
+    return settings_of(run_patches(PatchesSettings.model_validate(values)), world / "run", pool)
+
+
+def test_a_column_of_one_patients_own_table_decides_no_refusal(pool: Path, tmp_path: Path) -> None:
+    asked = {
+        gone: imported_of_folders(tmp_path / (gone or "all"), pool, gone) for gone in ("", "loud")
+    }
+    with_her, without = (open_dataset(one.data) for one in asked.values())
+    assert [len(with_her.rows), len(without.rows)] == [4, 3]
+    assert with_her.rows[0].attributes.keys() == without.rows[0].attributes.keys()
+    plans = [gan_plan(one) for one in asked.values()]  # neither is refused
+    assert plans[0].conditions == plans[1].conditions
+    assert plans[0].privacy.statement.epsilon == plans[1].privacy.statement.epsilon

@@ -21,7 +21,7 @@ from synthdp.data.importing.folders.volumes import volumes_of
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.joined import FurtherTable, joined_sheet
-from synthdp.data.importing.tables.reader import Files, asked_columns
+from synthdp.data.importing.tables.reader import Files, asked_columns, attribute_names
 from synthdp.data.importing.tables.reported import reported_sheet
 from synthdp.data.importing.tables.rows import RowsRead, SourceTable, patches_by_row
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
@@ -254,6 +254,9 @@ def read_tables(
         read.append(table)
     counted_by = "row" if several else f"{next(iter(tables)).name}, row"
     rows = patches_by_row(settings, read, files)
+    if settings.kind == "real" and 0 < len(settings.tables) < len(tables):
+        # a pattern found several: each may be of a patient, whose columns nobody else has
+        rows = replace(rows, attributes=attribute_names(settings))
     return replace(rows, findings=[*findings, *rows.findings]), counted_by
 
 

@@ -133,15 +133,19 @@ def table_reader(
     )
 
 
-def _attribute_cells(settings: ListingSettings, columns: Sequence[str]) -> dict[str, Cell]:
-    """The columns of free attributes, by their names in the set."""
+def attribute_names(settings: ListingSettings) -> tuple[str, ...]:
+    """The free columns that settings ask for, by their names in the set; a table may lack some."""
     kept = settings.attributes
     if kept is None:
         kept = tuple(settings.attribute_columns) or settings.default_attributes
+    return tuple(name for name in kept if name not in settings.targets)
+
+
+def _attribute_cells(settings: ListingSettings, columns: Sequence[str]) -> dict[str, Cell]:
+    """The columns of free attributes that a table has, by their names in the set."""
     cells = {
         name: find_cell(settings.attribute_columns.get(name, name), columns)
-        for name in kept
-        if name not in settings.targets
+        for name in attribute_names(settings)
     }
     return {name: cell for name, cell in cells.items() if cell is not None}
 
