@@ -100,8 +100,9 @@ def test_it_costs_nothing_and_the_card_names_it(clinic: Path, phantoms: Path) ->
     assert "head began with" not in (run_finetune(zero) / "card.md").read_text()
 
 
+@pytest.mark.parametrize("image_noise", [None, 0.1])
 def test_a_killed_run_goes_on_and_an_audit_repeats_it(
-    clinic: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+    clinic: Path, phantoms: Path, image_noise: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gaussian = NoiseSource.gaussian
 
@@ -111,7 +112,7 @@ def test_a_killed_run_goes_on_and_an_audit_repeats_it(
         return gaussian(source, shape, scale, stream=stream)
 
     monkeypatch.setattr(NoiseSource, "gaussian", dying)
-    asked = settings(clinic, phantoms)
+    asked = settings(clinic, phantoms, head={**HEAD, "image_noise": image_noise})
     with pytest.raises(KeyboardInterrupt):
         run_finetune(asked)
     monkeypatch.undo()

@@ -115,6 +115,25 @@ def test_blocks_of_conditions_beside_the_bound_are_named(
     assert any("by more than the clip norm" in said for said in replayed.broken), replayed.broken
 
 
+def test_conditions_clipped_apart_from_the_classes_are_named(
+    told: EmbeddingSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A patient counts twice: as a row of classes, and as one of conditions, each of norm 1."""
+
+    def twice(
+        vectors: Tensor, labels: Tensor, units: Tensor, n_units: int, *, codes: Tensor,
+        asked: ConditionShare,
+    ) -> Tensor:  # fmt: skip
+        rows = value_vectors(vectors, labels, units, n_units, codes=codes, asked=asked)
+        of_conditions = rows.clone()
+        of_conditions[:, : 2 * vectors.shape[1]] = 0
+        return torch.cat([rows - of_conditions, of_conditions])
+
+    monkeypatch.setattr(embedding, "value_vectors", twice)
+    replayed = replay(told, np.random.default_rng(0), patients=0, risk=RISK)
+    assert any("by more than the clip norm" in said for said in replayed.broken), replayed.broken
+
+
 def test_the_sum_of_its_own_is_that_of_the_code(subject: EmbeddingSubject) -> None:
     rows = subject.embedded.rows()
     assert torch.allclose(declared_sum(subject.embedded, 1.0), rows.double().sum(0), atol=1e-5)
