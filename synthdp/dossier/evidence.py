@@ -29,7 +29,8 @@ from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.aurocs import ComparisonRow, read_comparisons
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, headline_rows, read_results
-from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
+from synthdp.study.compared import FACTS_FILE
+from synthdp.study.record import SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
 
 #: Settings of a stage that name the run which it goes on from.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,11 @@ from synthdp.config.yaml_core import read_yaml
 from synthdp.errors import InputError
 from synthdp.evaluation.settings import AT_SENSITIVITY, MARGIN, REDRAWS
 from synthdp.privacy.settings import EpsilonTarget
+from synthdp.storage.files import read_json
 from synthdp.study.sets import EvaluateOn, share_of, share_words
+
+#: In a study's folder: what a report needs beside the results, as the study ran.
+FACTS_FILE = "study.json"
 
 
 class FixedOn(Settings):
@@ -199,11 +203,23 @@ def _epsilon_words(epsilon: float | None) -> str:
 def registered_differences(study: Path) -> tuple[PrimaryDifference, ...]:
     """The primary differences in the settings that a study was started with.
 
-    None where these name none or can't be read.
+    None where these name none or can't be read; nor where `study.json`, which a study that has run
+    leaves beside its results, names others: then somebody has written them into the settings since.
     """
     with suppress(InputError):
-        compare = read_yaml(study / "config.yaml").get("compare")
-        if isinstance(compare, Mapping) and compare.get("primary") is not None:
-            plan = {"primary": compare["primary"]}
-            return validate_settings(ComparePlan, plan, where="compare").primary or ()
+        settings, facts = read_yaml(study / "config.yaml"), study / FACTS_FILE
+        registered = _primary_in(settings) or ()
+        about = read_json(facts) if facts.is_file() else None
+        if isinstance(about, dict) and "compare" in about:
+            return registered if (_primary_in(about) or ()) == registered else ()
+        return registered
     return ()
+
+
+def _primary_in(written: Mapping[str, Any]) -> tuple[PrimaryDifference, ...] | None:
+    """The primary differences in a file that holds what a study compares, if it names any."""
+    compare = written.get("compare")
+    if not isinstance(compare, Mapping) or compare.get("primary") is None:
+        return None
+    plan = {"primary": compare["primary"]}
+    return validate_settings(ComparePlan, plan, where="compare").primary

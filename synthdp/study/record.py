@@ -24,6 +24,7 @@ from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.compared import (
+    FACTS_FILE,
     ComparePlan,
     CompareSettings,
     PrimaryDifference,
@@ -123,7 +124,6 @@ def _named_sets(settings: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 # `study.json`, and what the folders of the runs say.
 
-FACTS_FILE = "study.json"
 #: What the arithmetic of two machines may leave of an epsilon.
 _ROUNDING = 1 - 1e-6
 

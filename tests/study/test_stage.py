@@ -20,6 +20,8 @@ from synthdp.study.compare.results import NOT_RUN, read_results
 from synthdp.study.compared import registered_differences
 from synthdp.study.plan import plan_study, study_statement
 from synthdp.study.record import write_facts
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
@@ -140,11 +142,19 @@ def test_what_a_study_is_started_with_is_registered_and_stays(
     release(study.out, study.out.parent / "left", asked)
     assert "Registered comparisons" in (study.out.parent / "left" / "report.html").read_text()
     other = {**pair, "epsilons": ["none"]}
+    config = study.out / "config.yaml"
+    started = config.read_text()
+    later = read_yaml(config)
+    later["compare"]["primary"] = [other]  # once its results are known, of those that were won
+    config.write_text(dump_yaml(later))
+    assert registered_differences(study.out) == ()
+    assert "registered before" not in run_report(ReportSettings(study=study.out)).read_text()
+    config.write_text(started)
+    run_report(ReportSettings(study=study.out))
     fewer = study_settings(values, **{**small, "compare": {"primary": [other], "redraws": 50}})
     for changed in (fewer, plain):
         with pytest.raises(InputError, match=r"with other settings.*\n  compare\.primary"):
             run_study(changed)
-    config = study.out / "config.yaml"
     settings = read_yaml(config)
     del settings["compare"]["primary"]  # as a study that was started by an earlier version has it
     config.write_text(dump_yaml(settings))

@@ -24,7 +24,8 @@ from synthdp.storage.files import write_atomic, write_json
 from synthdp.storage.paths import without_paths
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
-from synthdp.study.record import FACTS_FILE, StudyFacts, read_sets
+from synthdp.study.compared import FACTS_FILE
+from synthdp.study.record import StudyFacts, read_sets
 from synthdp.study.report.page import write_report
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.sweep.state import refuse_changed_study

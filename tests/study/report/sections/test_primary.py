@@ -9,10 +9,10 @@ import pytest
 
 from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.errors import InputError
-from synthdp.storage.files import write_atomic
+from synthdp.storage.files import read_json, write_atomic, write_json
 from synthdp.study.compare.aurocs import Comparisons, read_comparisons
 from synthdp.study.compare.results import NOT_RUN, read_results, write_results
-from synthdp.study.compared import ComparePlan
+from synthdp.study.compared import ComparePlan, registered_differences
 from synthdp.study.report.page import report_table, run_report
 from synthdp.study.report.sections.primary import PrimaryView, primary_section, primary_sentence
 from synthdp.study.report.settings import ReportSettings
@@ -29,8 +29,14 @@ REGISTERED = "Registered comparisons: clinic, cross-validated"
 LATER = "Comparisons named after the study ran: clinic, cross-validated"
 
 
-def register(study: Path, primary: list[dict[str, object]]) -> None:
-    """Put these differences among the settings that the study was started with."""
+def register(study: Path, primary: list[dict[str, object]] | None) -> None:
+    """Put these differences among the settings that the study was started with, and ran with."""
+    name_in_settings(study, primary)
+    facts = read_json(study / "study.json")
+    write_json(study / "study.json", {**facts, "compare": {**facts["compare"], "primary": primary}})
+
+
+def name_in_settings(study: Path, primary: list[dict[str, object]] | None) -> None:
     settings = {**read_yaml(study / "config.yaml"), "compare": {"primary": primary}}
     write_atomic(study / "config.yaml", dump_yaml(settings))
 
@@ -145,8 +151,7 @@ def test_they_stand_before_all_other_comparisons(study: Path) -> None:
 
 
 def test_what_is_named_at_the_report_is_not_called_registered(study: Path) -> None:
-    settings = {**read_yaml(study / "config.yaml"), "compare": {"reference": "real_only"}}
-    write_atomic(study / "config.yaml", dump_yaml(settings))
+    register(study, None)
     plain = report(study)
     assert "primary-1" not in [attributes.get("id") for attributes in plain.all("h2")]
     named = ComparePlan.model_validate({"primary": PRIMARY, "redraws": 50})
@@ -159,6 +164,22 @@ def test_what_is_named_at_the_report_is_not_called_registered(study: Path) -> No
     assert "differences named after the study ran: " in report_table(
         ReportSettings(study=study, compare=named, **table)
     )
+
+
+def test_what_is_written_into_the_settings_of_a_study_that_ran_is_not_registered(
+    study: Path,
+) -> None:
+    register(study, None)
+    name_in_settings(study, PRIMARY)
+    assert registered_differences(study) == ()
+    assert "egistered comparisons" not in report(study).text
+    register(study, PRIMARY)
+    name_in_settings(study, PRIMARY[1:])  # what was lost is left out
+    page = report(study)
+    assert "egistered comparisons" not in page.text
+    assert "6 differences were named after the study ran" in page.text
+    (study / "study.json").unlink()  # before it ran the settings say it alone
+    assert len(registered_differences(study)) == len(PRIMARY) - 1
 
 
 def test_registered_differences_stay_whatever_a_report_compares(study: Path) -> None:
@@ -202,4 +223,5 @@ def test_a_released_study_shows_what_was_compared(study: Path) -> None:
 
 def test_a_study_without_readable_settings_has_none_registered(study: Path) -> None:
     (study / "config.yaml").write_text("compare: {primary: [{strategy: 1}]}\n")
-    assert "primary-1" not in [one.get("id") for one in report(study).all("h2")]
+    assert registered_differences(study) == ()
+    assert "egistered comparisons" not in report(study).text
