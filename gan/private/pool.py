@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gan.package.conditions import Conditions, combinations_of, public_conditions
 from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.manifest.contract import FIXED_COLUMNS
 from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
 
@@ -107,7 +108,8 @@ def refuse_untold(dataset: Dataset, conditions: Sequence[str]) -> None:
     if dataset.rows:  # each has all columns
         has = set(dataset.rows[0].attributes)
     else:
-        has = set(read_table(dataset.root / "manifest.csv", required=()).columns)
+        head = read_table(dataset.root / "manifest.csv", required=()).columns
+        has = {*head} - {*FIXED_COLUMNS, *dataset.info.targets}
     if missing := [one for one in conditions if one not in has]:
         raise InputError(
             f"selection.conditions_share: {dataset.info.name} has no column {missing[0]!r}, of "

@@ -445,6 +445,8 @@ def test_the_head_of_the_table_decides_whoever_stands_in_it(
                     refuse_untold(dataset, ("view",))
             else:
                 refuse_untold(dataset, ("view",))
+            with pytest.raises(InputError, match="no column 'malignant'"):  # which is a target
+                refuse_untold(dataset, ("malignant",))
 
 
 def test_a_share_for_conditions_counts_where_noise_would_drown(
