@@ -32,9 +32,9 @@ _HEADS = {
     "# `synthdp train-gan generator.yaml`.",
     POOL_FILE: "Phantoms that the generator selects from: `synthdp data phantoms pool.yaml`.\n"
     "# More patients leave more to choose from.",
-    "study.yaml": "Three arms on your patients: patients alone, with private synthetic images,\n"
-    "# and without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says\n"
-    "# how long it takes.",
+    "study.yaml": "What a guarantee costs on your patients, and whether drawn or synthetic images\n"
+    "# make up for it (epsilon none: without privacy): `synthdp study study.yaml`. With --dry-run\n"
+    "# it says how long it takes.",
     "study.yaml, two arms": "Your patients with a guarantee, and without (epsilon none):\n"
     "# `synthdp study study.yaml`. With --dry-run it says how long it takes.",
     "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
@@ -110,7 +110,7 @@ def _filled(file: str, packaged: str, answers: Answers) -> str:
     for pattern, value in replaced.items():
         body = re.sub(pattern, value, body)
     if answers.targets != (DRAWN_TARGET,):  # phantoms' labels tell nothing of another one
-        body = re.sub(r"(?m)^  start: centre.*\n", "", body)
+        body = re.sub(r"(?m)^  start: centre.*\n", "", body).replace("phantoms_start, ", "")
     if not re.search(r"(?m)^data:", body):  # where the command line says it otherwise
         body = f"data: data/{answers.name}\nout: runs/{Path(file).stem}\n{body}"
     if file == "study.yaml" and answers.attributes:

@@ -37,7 +37,7 @@ synthetic set are two releases of the same patients, and count together.
 | --- | --- |
 | `data.yaml` | how images, classes and patients are found |
 | `generator.yaml` | the private generator (epsilon 3 of what the study asks for in all) |
-{pool_row}| `study.yaml` | patients alone, with private synthetic images, and without privacy |
+{pool_row}| `study.yaml` | what a guarantee costs, and whether synthetic images make up for it |
 | `classifier.yaml` | the classifier that you release (epsilon 6) |
 | `assess.yaml` | how synthetic images are held against your patients |
 

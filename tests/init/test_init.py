@@ -445,3 +445,6 @@ def test_a_head_begins_with_phantoms_where_they_are_drawn_for_its_target(
     assert init("--target", target) == 0
     settings = load_settings(STAGES["finetune"].settings_class(), Path("mine/classifier.yaml"))
     assert settings.head.start == start  # type: ignore[attr-defined]
+    study = load_settings(STAGES["study"].settings_class(), Path("mine/study.yaml"))
+    begins = "phantoms_start" in study.strategies  # type: ignore[attr-defined]
+    assert begins == (start == "centre")
