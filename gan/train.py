@@ -380,8 +380,8 @@ def _released(
 
     The `vectors` (N, 1 + D) of the plan's rows are asked for where it isn't made yet. The `sums`
     are (2, 1 + D), with more rows where conditions are told, or one row of several findings. What
-    was found of the public features is `saved`
-    beside them: another processor may find other directions that are as good.
+    was found of the public features is `saved` beside them: another processor may find other
+    directions that are as good.
     """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     rows, size = None, 0
