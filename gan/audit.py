@@ -12,7 +12,7 @@ from gan.auditing.attack import attack_embedding
 from gan.auditing.replay import broken_release
 from gan.auditing.subject import EmbeddingSubject
 from gan.plans import gan_plan
-from gan.private.condition_means import told_conditions
+from gan.private.condition_means import condition_part
 from gan.private.embedding import PublicMap, public_features
 from gan.private.wide_map import RawMap, saved_wide_map
 from gan.settings.train import TrainGanSettings
@@ -86,8 +86,8 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
     plan = gan_plan(settings)
     mechanism = audited_plan(run, plan.privacy).mechanism
     assert mechanism is not None  # `audited_plan` has asked
-    told = told_conditions(settings, plan.conditions)
-    examples, units = protected_examples(plan, settings.size_px, told)
+    part = condition_part(settings, plan.conditions)
+    examples, units = protected_examples(plan, settings.size_px, part)
     return EmbeddingSubject.of(
         _public_map(run, settings),
         examples,
@@ -96,7 +96,7 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,
         shares=plan.public_shares,
-        told=told,
+        part=part,
     )
 
 

@@ -22,7 +22,7 @@ from gan.package.description import (
     TrainedShape,
 )
 from gan.package.opened import GeneratorRun, open_generator
-from gan.private.pool import Pool, open_pool, refuse_untold
+from gan.private.pool import Pool, open_pool, refuse_missing_conditions
 from gan.settings.finished import (
     ExportSettings,
     GenerateSettings,
@@ -122,8 +122,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         refuse_missing_classes(dataset.info, rows, targets)
     table = _published(settings.findings_table, list(targets))
     conditions = _conditions(settings, rows, targets, table)
-    if settings.tells_conditions:
-        refuse_untold(dataset, conditions.names)
+    if settings.releases_conditions:
+        refuse_missing_conditions(dataset, conditions.names)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_fewer_than_imported(

@@ -26,7 +26,7 @@ from gan.package.networks import TrainedGenerator
 from gan.package.opened import open_generator
 from gan.package.pretrained import resolve_run
 from gan.plans import GanPlan, gan_plan, selected_pool
-from gan.private.condition_means import ConditionShare, told_conditions
+from gan.private.condition_means import ConditionPart, condition_part
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -48,7 +48,7 @@ from gan.private.embedding import (
 )
 from gan.private.findings import finding_means
 from gan.private.selection import (
-    ToldValues,
+    ReleasedConditions,
     candidate_vectors,
     patients_vectors,
     pool_features,
@@ -110,10 +110,10 @@ _CARD_WORDS = {
         " What is drawn beside the class is what the pool's images are labelled with, as often as "
         "public shares say: of patients none of it was read, so it tells nothing of theirs."
     ),
-    "selection, told conditions": (
+    "selection, released conditions": (
         " What is drawn beside the class is what the pool's images are labelled with, as often as "
-        "public shares say; how images of each value look was told by that same release of patients"
-        ", of which it is a part."
+        "public shares say; how images of each value look is part of that same release of "
+        "patients."
     ),
     "dp_discriminator": (
         "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
@@ -182,8 +182,8 @@ def _card(
     )
     of_conditions = ""
     if settings.method == "selection" and settings.conditions:
-        told = "told " if settings.tells_conditions else ""
-        of_conditions = _CARD_WORDS[f"selection, {told}conditions"]
+        released = "released " if settings.releases_conditions else ""
+        of_conditions = _CARD_WORDS[f"selection, {released}conditions"]
     unused = {"dp_discriminator", "embedding", "selection"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
@@ -250,7 +250,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
     selection = settings.selection
     assert selection is not None  # TrainGanSettings asks for it
     pool = selected_pool(settings, next(iter(plan.targets)))
-    told = told_conditions(settings, plan.conditions)
+    part = condition_part(settings, plan.conditions)
     _warn_of_random_networks(selection)
     raw = RawMap.of(selection, settings.size_px, chosen_device(settings.device))
     of_pool = pool_features(pool, raw, settings.size_px)
@@ -262,7 +262,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         plan.privacy.record(ledger)
     else:
         moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
-        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta, told)
+        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta, part)
         ledger, plan = _claimed(settings, run, plan, block_steps=1)
     tensors = _released(
         settings, run, plan, ledger,
@@ -277,7 +277,7 @@ def _select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tu
         images=selection.images, constant=selection.constant, class_prior=settings.class_prior,
         separation=selection.separation, seed=settings.seed,
         combinations=Groups(pool.combinations, pool.shares),
-        told=None if told is None else ToldValues(told, pool.values),
+        conditions=None if part is None else ReleasedConditions(part, pool.values),
     )  # fmt: skip
     run.log(
         candidates=len(pool.labels),
@@ -391,10 +391,10 @@ def _released(
         note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = _unit_indices(plan)
         labels = known_labels(plan.rows, plan.targets)
-        told = told_conditions(settings, plan.conditions)
-        codes = encode_known(plan.conditions, plan.rows if told else ())
+        part = condition_part(settings, plan.conditions)
+        codes = encode_known(plan.conditions, plan.rows if part else ())
         rows = vectors_of_patients(
-            of_images, labels, units, len(names), plan.public_shares, codes=codes, told=told
+            of_images, labels, units, len(names), plan.public_shares, codes=codes, part=part
         )
 
     def release() -> dict[str, Tensor]:
@@ -475,11 +475,11 @@ def _examples(plan: GanPlan, size_px: int) -> Examples:
 
 
 def protected_examples(
-    plan: GanPlan, size_px: int, told: ConditionShare | None = None
+    plan: GanPlan, size_px: int, part: ConditionPart | None = None
 ) -> tuple[Examples, Tensor]:
     """What a run with a promise learns from: images, and (N,) int64 whose each is, from 0."""
     examples = load_protected(plan.privacy.dataset, plan.rows, size_px, plan.targets)
-    if told is not None:
+    if part is not None:
         examples = replace(examples, attributes=encode_known(plan.conditions, plan.rows))
     return examples, _unit_indices(plan)[1]
 

@@ -45,11 +45,11 @@ def _declared_row(embedded: Vectors, image: int) -> Tensor:
     size, vector = embedded.vectors.shape[1], embedded.vectors[image].double()
     row = torch.zeros(embedded.row_size, dtype=torch.float64)
     if embedded.shares is None:
-        label, told = int(embedded.labels[image]), embedded.told
-        rest = 1.0 if told is None else 1 - told.share
+        label, released = int(embedded.labels[image]), embedded.part
+        rest = 1.0 if released is None else 1 - released.share
         if label in (0, 1):
             row[label * size : (label + 1) * size] = rest**0.5 * vector
-        first, counts = 2, () if told is None else told.counts
+        first, counts = 2, () if released is None else released.counts
         for code, count in zip(embedded.codes[image].tolist(), counts, strict=bool(counts)):
             if code:
                 begin = (first + code - 1) * size

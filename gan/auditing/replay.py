@@ -171,8 +171,8 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
         examples = Examples(images[mask], embedded.labels, embedded.codes)
 
         def release(source: NoiseSource) -> Tensor:
-            count, shares, told = len(names), embedded.shares, embedded.told
-            rows = patient_rows(subject.features, examples, own, count, shares, told=told)
+            count, shares, part = len(names), embedded.shares, embedded.part
+            rows = patient_rows(subject.features, examples, own, count, shares, part=part)
             return released_sums(rows, mechanism=subject.mechanism, noise_source=source)
 
         return _World(embedded, release)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gan.private.condition_means import ConditionShare
+from gan.private.condition_means import ConditionPart
 from gan.private.embedding import PublicMap, image_vectors, vectors_of_patients
 from gan.training.examples import Examples
 from synthdp.privacy.attacks.rerun import PromisedTraining
@@ -21,7 +21,7 @@ class Vectors:
     """Images as the public map gives them: vectors (N, K), labels (N,), units (N,) from 0.
 
     Of several findings labels are (N, T), and `shares` holds the public share of each. Where
-    conditions are told, `told` says which part they have, and codes (N, A) which values images have
+    conditions are told, `part` says which they have, and codes (N, A) which values images have
     on the public lists, 0 none; else codes are (N, 0).
     """
 
@@ -30,7 +30,7 @@ class Vectors:
     units: Tensor
     codes: Tensor
     shares: tuple[float, ...] | None = None
-    told: ConditionShare | None = None
+    part: ConditionPart | None = None
 
     @property
     def n_units(self) -> int:
@@ -39,9 +39,9 @@ class Vectors:
 
     def rows(self) -> Tensor:
         """One row a patient, by the code under test."""
-        units, told = self.units, self.told
+        units, part = self.units, self.part
         return vectors_of_patients(
-            self.vectors, self.labels, units, self.n_units, self.shares, codes=self.codes, told=told
+            self.vectors, self.labels, units, self.n_units, self.shares, codes=self.codes, part=part
         )
 
     @property
@@ -50,7 +50,7 @@ class Vectors:
         size = self.vectors.shape[1]
         if self.shares is not None:
             return (1 + len(self.shares)) * size + len(self.shares)
-        return 2 * size if self.told is None else (2 + sum(self.told.counts)) * size
+        return 2 * size if self.part is None else (2 + sum(self.part.counts)) * size
 
     def made_up(
         self, vectors: Tensor, labels: Sequence[int], units: Tensor, places: Sequence[int] = ()
@@ -68,11 +68,11 @@ class Vectors:
         if self.shares is not None:
             own = own[:, None].repeat(1, len(self.shares))
         codes = torch.zeros(len(own), 0, dtype=torch.long)
-        if self.told is not None:
-            counts = torch.tensor(self.told.counts)
+        if self.part is not None:
+            counts = torch.tensor(self.part.counts)
             numbers = torch.tensor(list(places) or [0] * len(own), dtype=torch.long)
             codes = 1 + numbers[:, None] % counts
-        return Vectors(vectors, own, units, codes, self.shares, self.told)
+        return Vectors(vectors, own, units, codes, self.shares, self.part)
 
     def of(self, kept: Tensor, units: Tensor) -> "Vectors":
         """Some of the images, by a mask or their numbers, and whose each is."""
@@ -128,11 +128,11 @@ class EmbeddingSubject(PromisedTraining):
         delta: float,
         noise: NoiseKind = "shake256",
         shares: tuple[float, ...] | None = None,
-        told: ConditionShare | None = None,
+        part: ConditionPart | None = None,
     ) -> "EmbeddingSubject":
         """With the images embedded."""
         vectors = image_vectors(features, examples.images)
-        embedded = Vectors(vectors, examples.labels, units, examples.attributes, shares, told)
+        embedded = Vectors(vectors, examples.labels, units, examples.attributes, shares, part)
         return cls(features, examples, units, embedded, mechanism, delta, noise)
 
     @property

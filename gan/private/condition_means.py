@@ -37,7 +37,7 @@ def in_blocks(vectors: Tensor, places: Tensor, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ConditionShare:
+class ConditionPart:
     """The public part of a release of conditions.
 
     share: of each patient's squared bound, in (0, 1); counts: (A,) how many values each has.
@@ -65,18 +65,18 @@ class ConditionShare:
         return _weakened(mechanism, self.share / len(self.counts))
 
 
-def told_conditions(settings: TrainGanSettings, conditions: Conditions) -> ConditionShare | None:
+def condition_part(settings: TrainGanSettings, conditions: Conditions) -> ConditionPart | None:
     """What part of a run's release goes to its conditions; None where no cell of theirs is read."""
-    if not settings.tells_conditions:
+    if not settings.releases_conditions:
         return None
     recipe = settings.selection
     assert recipe is not None
     assert recipe.conditions_share is not None
-    return ConditionShare(recipe.conditions_share, tuple(conditions.level_counts))
+    return ConditionPart(recipe.conditions_share, tuple(conditions.level_counts))
 
 
-def _weakened(mechanism: Mechanism, part: float) -> Mechanism:
-    return mechanism.with_noise(mechanism.noise_multiplier / part**0.5)
+def _weakened(mechanism: Mechanism, share: float) -> Mechanism:
+    return mechanism.with_noise(mechanism.noise_multiplier / share**0.5)
 
 
 def value_vectors(
@@ -86,7 +86,7 @@ def value_vectors(
     n_units: int,
     *,
     codes: Tensor,
-    asked: ConditionShare,
+    part: ConditionPart,
 ) -> Tensor:
     """One row a unit: the mean over its images of their vectors, by class and by value.
 
@@ -97,7 +97,7 @@ def value_vectors(
         n_units: U.
         codes: (N, A) int64, the place of each image's value in the public list from 1, 0 where it
             is none of it.
-        asked: which part goes to conditions.
+        part: which part goes to conditions.
 
     Returns:
         (U, blocks K), each row of norm at most 1, since it is a mean of rows of norm at most 1. A
@@ -106,9 +106,9 @@ def value_vectors(
     Guarantee: a row is a function of its unit's images, labels and values, and of public numbers;
     each image's part is made elementwise, so that nobody else's images move its last bit.
     """
-    parts = [(1 - asked.share) ** 0.5 * in_blocks(vectors, labels, 2)]
-    of_one = (asked.share / len(asked.counts)) ** 0.5
-    for condition, count in enumerate(asked.counts):
+    parts = [(1 - part.share) ** 0.5 * in_blocks(vectors, labels, 2)]
+    of_one = (part.share / len(part.counts)) ** 0.5
+    for condition, count in enumerate(part.counts):
         parts.append(of_one * in_blocks(vectors, codes[:, condition] - 1, count))
     return unit_means(torch.cat(parts, dim=1).flatten(1), units, n_units)
 
@@ -126,25 +126,25 @@ class ValueMeans:
 
 
 def value_means(
-    released: Tensor, mechanism: Mechanism | None, asked: ConditionShare, *, constant: float
+    released: Tensor, mechanism: Mechanism | None, part: ConditionPart, *, constant: float
 ) -> list[ValueMeans]:
     """How each value of each condition differs, from the released sums; post-processing.
 
     Args:
         released: (blocks, 1 + D), each row led by the sum of its images' constants.
         mechanism: of the release; None where it has no noise.
-        asked: which part went to conditions.
+        part: which part went to conditions.
         constant: that of each image's vector.
     """
-    of_classes = asked.classes_of(released)
+    of_classes = part.classes_of(released)
     covered = (of_classes[:, 0].sum() / constant).clamp(min=_LEAST_SHARE)
     whole = of_classes[:, 1:].sum(dim=0) / covered
-    of_values = released[2:] / (asked.share / len(asked.counts)) ** 0.5
+    of_values = released[2:] / (part.share / len(part.counts)) ** 0.5
     noise = 0.0
     if mechanism is not None:
-        noise = asked.of_values(mechanism).noise_scale / mechanism.normaliser
-    found = []
-    for sums in of_values.split(list(asked.counts)):
+        noise = part.of_values(mechanism).noise_scale / mechanism.normaliser
+    means = []
+    for sums in of_values.split(list(part.counts)):
         shares = (sums[:, 0] / constant).clamp(min=_LEAST_SHARE / len(sums))
-        found.append(ValueMeans(sums[:, 1:] / shares[:, None] - whole, noise / shares))
-    return found
+        means.append(ValueMeans(sums[:, 1:] / shares[:, None] - whole, noise / shares))
+    return means

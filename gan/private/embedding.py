@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gan.network.generator import Generator
 from gan.network.sampling import Table
-from gan.private.condition_means import ConditionShare, in_blocks, value_vectors
+from gan.private.condition_means import ConditionPart, in_blocks, value_vectors
 from gan.private.findings import FindingMeans, finding_vectors
 from gan.settings.parts import EmbeddingSettings
 from gan.training.examples import Examples
@@ -221,7 +221,7 @@ def patient_rows(
     n_units: int,
     shares: Sequence[float] | None = None,
     *,
-    told: ConditionShare | None = None,
+    part: ConditionPart | None = None,
 ) -> Tensor:
     """One row a patient of norm at most 1, whatever the images: private.
 
@@ -234,12 +234,12 @@ def patient_rows(
         units: (N,) int64 in [0, n_units), the patient of each.
         n_units: how many patients there are.
         shares: of several findings, the public share of each.
-        told: of conditions, whose codes are the examples' attributes, the public part.
+        part: what of a row goes to conditions, whose codes are the examples' attributes.
     """
     vectors = image_vectors(features, examples.images)
     codes = examples.attributes
     return vectors_of_patients(
-        vectors, examples.labels, units, n_units, shares, codes=codes, told=told
+        vectors, examples.labels, units, n_units, shares, codes=codes, part=part
     )
 
 
@@ -251,7 +251,7 @@ def vectors_of_patients(
     shares: Sequence[float] | None,
     *,
     codes: Tensor,
-    told: ConditionShare | None,
+    part: ConditionPart | None,
 ) -> Tensor:
     """`finding_vectors` where there are shares, `value_vectors` where conditions are told.
 
@@ -259,8 +259,8 @@ def vectors_of_patients(
     """
     if shares is not None:
         return finding_vectors(vectors, labels, units, n_units, shares)
-    if told is not None:
-        return value_vectors(vectors, labels, units, n_units, codes=codes, asked=told)
+    if part is not None:
+        return value_vectors(vectors, labels, units, n_units, codes=codes, part=part)
     return patient_vectors(vectors, labels, units, n_units)
 
 

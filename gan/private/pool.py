@@ -97,7 +97,7 @@ def open_pool(
     return pool
 
 
-def refuse_untold(dataset: Dataset, conditions: Sequence[str]) -> None:
+def refuse_missing_conditions(dataset: Dataset, conditions: Sequence[str]) -> None:
     """Refuse patients whose table lacks a condition that is to be told of them.
 
     The head of the table decides, whoever stands in it.

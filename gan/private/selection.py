@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.private.condition_means import ConditionShare, ValueMeans, value_means
+from gan.private.condition_means import ConditionPart, ValueMeans, value_means
 from gan.private.embedding import class_means
 from gan.private.pool import Pool
 from gan.private.tilting import (
@@ -140,7 +140,7 @@ def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
 
 
 def refuse_drowned(
-    moments: PoolMoments, mechanism: Mechanism, delta: float, told: ConditionShare | None = None
+    moments: PoolMoments, mechanism: Mechanism, delta: float, part: ConditionPart | None = None
 ) -> None:
     """Refuse a release whose noise would hide a usual distance of patients from the pool.
 
@@ -150,13 +150,13 @@ def refuse_drowned(
         moments: of the pool.
         mechanism: of the release to come.
         delta: of the promise.
-        told: what part of it goes to conditions, and so not to the classes.
+        part: what of it goes to conditions, and so not to the classes.
 
     Raises:
         InputError: with the epsilon, and the number of patients, that would do.
     """
     # either class is supposed to be half of the declared patients
-    of_classes = mechanism if told is None else told.of_classes(mechanism)
+    of_classes = mechanism if part is None else part.of_classes(mechanism)
     variance = 2 * (2 * of_classes.noise_scale / mechanism.normaliser) ** 2 / 4
     size = len(moments.mean)
     enough = SUPPOSED_SHIFT * float(moments.variances.sum()) / (LEAST_Z * np.sqrt(2 * size))
@@ -173,14 +173,14 @@ def refuse_drowned(
 
 
 @dataclass(frozen=True)
-class ToldValues:
+class ReleasedConditions:
     """What a release tells of conditions, all of it public beside the sums themselves.
 
-    share: the part of it; values: (G, A) int64 from 0, of each combination of the pool's conditions
+    part: which of it; values: (G, A) int64 from 0, of each combination of the pool's conditions
     the value of each condition.
     """
 
-    share: ConditionShare
+    part: ConditionPart
     values: NDArray[np.int64]
 
 
@@ -212,7 +212,7 @@ def select(
     separation: float,
     seed: int,
     combinations: Groups | None = None,
-    told: ToldValues | None = None,
+    conditions: ReleasedConditions | None = None,
 ) -> Selected:
     """Weight the candidates of each class by a release, and draw `images` of each by the weights.
 
@@ -235,12 +235,12 @@ def select(
         separation: as of `wiener_targets` and `value_targets`.
         seed: of the drawing.
         combinations: of the candidates, with shares of whole images; one when not given.
-        told: what of the release is of conditions, if anything is.
+        conditions: what of the release is of them, if anything is.
     """
     of_classes, weaker = sums, mechanism
-    if told is not None:
-        of_classes = told.share.classes_of(sums)
-        weaker = None if mechanism is None else told.share.of_classes(mechanism)
+    if conditions is not None:
+        of_classes = conditions.part.classes_of(sums)
+        weaker = None if mechanism is None else conditions.part.of_classes(mechanism)
     released, deviations = class_means(
         of_classes, weaker, class_prior=class_prior, constant=constant
     )
@@ -253,10 +253,10 @@ def select(
     )  # fmt: skip
     of_all = combinations or Groups.one(len(labels))
     shifts = None
-    if told is not None:
+    if conditions is not None:
         shifts = _shifts(
-            value_means(sums, mechanism, told.share, constant=constant), told.values, vectors,
-            of_all.of_each, separation=separation,
+            value_means(sums, mechanism, conditions.part, constant=constant), conditions.values,
+            vectors, of_all.of_each, separation=separation,
         )  # fmt: skip
     places, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):

@@ -240,7 +240,7 @@ class TrainGanSettings(Settings):
         )
 
     @property
-    def tells_conditions(self) -> bool:
+    def releases_conditions(self) -> bool:
         """Whether patients' cells of `conditions` are part of what a selection releases."""
         selects, recipe = self.method == "selection", self.selection
         return selects and recipe is not None and recipe.conditions_share is not None

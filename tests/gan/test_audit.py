@@ -17,7 +17,7 @@ from gan.auditing.membership import membership
 from gan.auditing.replay import replay
 from gan.auditing.subject import EmbeddingSubject
 from gan.private import embedding
-from gan.private.condition_means import ConditionShare, value_vectors
+from gan.private.condition_means import ConditionPart, value_vectors
 from gan.private.embedding import fit_public_features
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
@@ -68,11 +68,11 @@ def told(subject: EmbeddingSubject) -> EmbeddingSubject:
     """The same patients, with conditions of which they have several values, and unknown ones."""
     numbers = torch.arange(len(subject.units))
     codes = torch.stack([numbers % 3, (numbers // 2) % 5], dim=1)
-    share = ConditionShare(0.4, (2, 4))
+    share = ConditionPart(0.4, (2, 4))
     return replace(
         subject,
         examples=replace(subject.examples, attributes=codes),
-        embedded=replace(subject.embedded, codes=codes, told=share),
+        embedded=replace(subject.embedded, codes=codes, part=share),
     )
 
 
@@ -101,11 +101,11 @@ def test_blocks_of_conditions_beside_the_bound_are_named(
 
     def beside(
         vectors: Tensor, labels: Tensor, units: Tensor, n_units: int, *, codes: Tensor,
-        asked: ConditionShare,
+        part: ConditionPart,
     ) -> Tensor:  # fmt: skip
-        rows = value_vectors(vectors, labels, units, n_units, codes=codes, asked=asked)
+        rows = value_vectors(vectors, labels, units, n_units, codes=codes, part=part)
         size = 2 * vectors.shape[1]
-        return torch.cat([rows[:, :size] / (1 - asked.share) ** 0.5, rows[:, size:]], dim=1)
+        return torch.cat([rows[:, :size] / (1 - part.share) ** 0.5, rows[:, size:]], dim=1)
 
     monkeypatch.setattr(embedding, "value_vectors", beside)
     replayed = replay(told, np.random.default_rng(0), patients=0, risk=RISK)
@@ -122,9 +122,9 @@ def test_conditions_clipped_apart_from_the_classes_are_named(
 
     def twice(
         vectors: Tensor, labels: Tensor, units: Tensor, n_units: int, *, codes: Tensor,
-        asked: ConditionShare,
+        part: ConditionPart,
     ) -> Tensor:  # fmt: skip
-        rows = value_vectors(vectors, labels, units, n_units, codes=codes, asked=asked)
+        rows = value_vectors(vectors, labels, units, n_units, codes=codes, part=part)
         of_conditions = rows.clone()
         of_conditions[:, : 2 * vectors.shape[1]] = 0
         return torch.cat([rows - of_conditions, of_conditions])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gan.plans import gan_plan, selected_pool
-from gan.private.condition_means import told_conditions
+from gan.private.condition_means import condition_part
 from gan.private.embedding import vectors_of_patients
 from gan.private.selection import patients_vectors, pool_features
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
@@ -94,12 +94,12 @@ def public_map(settings: TrainGanSettings) -> WideMap:
 def rows_by_patient(data: Dataset, settings: TrainGanSettings) -> dict[str, torch.Tensor]:
     """What each patient brings to the release, by the code that a run takes."""
     plan = gan_plan(settings)
-    told = told_conditions(settings, plan.conditions)
-    examples, units = protected_examples(plan, SIDE_PX, told)
+    part = condition_part(settings, plan.conditions)
+    examples, units = protected_examples(plan, SIDE_PX, part)
     vectors = patients_vectors(public_map(settings), data, plan.rows, plan.among, SIDE_PX)
     names = sorted(set(plan.units))
     rows = vectors_of_patients(
-        vectors, examples.labels, units, len(names), None, codes=examples.attributes, told=told
+        vectors, examples.labels, units, len(names), None, codes=examples.attributes, part=part
     )
     return dict(zip(names, rows, strict=True))
 

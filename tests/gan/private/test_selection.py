@@ -20,10 +20,10 @@ from gan.library.exported import run_export_model
 from gan.library.generator import Generator
 from gan.network.medigan import generate
 from gan.plans import gan_plan, plan_generate, plan_train_gan
-from gan.private.condition_means import ConditionShare, value_vectors
+from gan.private.condition_means import ConditionPart, value_vectors
 from gan.private.embedding import image_vectors, patient_rows, patient_vectors
-from gan.private.pool import refuse_untold
-from gan.private.selection import ToldValues, patients_vectors, select
+from gan.private.pool import refuse_missing_conditions
+from gan.private.selection import ReleasedConditions, patients_vectors, select
 from gan.private.tilting import Groups
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.finished import ExportSettings, GenerateSettings
@@ -337,15 +337,14 @@ def test_told_of_values_each_combination_has_a_mean_of_its_own() -> None:
     patients[:, 1] += torch.where(densities == 1, 0.06, -0.06)
     rows = torch.cat([torch.full((500, 1), 0.25), patients], dim=1)
     classes, units = torch.arange(500) % 2, torch.arange(500)
-    asked = ConditionShare(0.5, (2, 2))
+    part = ConditionPart(0.5, (2, 2))
     codes = torch.stack([views + 1, densities + 1], dim=1)
     about = {"images": 200, "constant": 0.25, "class_prior": 0.5, "separation": 1, "seed": 0,
              "combinations": Groups(combinations, np.full(4, 0.25))}  # fmt: skip
-    told = value_vectors(rows, classes, units, 500, codes=codes, asked=asked).mean(dim=0)
+    told = value_vectors(rows, classes, units, 500, codes=codes, part=part).mean(dim=0)
     plain = patient_vectors(rows, classes, units, 500).mean(dim=0).view(2, -1)
-    kept = select(
-        told.view(6, -1), None, vectors, labels, **about, told=ToldValues(asked, values)
-    ).places
+    about_values = ReleasedConditions(part, values)
+    kept = select(told.view(6, -1), None, vectors, labels, **about, conditions=about_values).places
     alike = select(plain, None, vectors, labels, **about).places
     for places, shifts in ((kept, (0.2, 0.12)), (alike, (0, 0))):
         for of_class in places:
@@ -442,11 +441,11 @@ def test_the_head_of_the_table_decides_whoever_stands_in_it(
         for dataset in (everybody, replace(everybody, rows=())):
             if refused:
                 with pytest.raises(InputError, match="no column 'view'"):
-                    refuse_untold(dataset, ("view",))
+                    refuse_missing_conditions(dataset, ("view",))
             else:
-                refuse_untold(dataset, ("view",))
+                refuse_missing_conditions(dataset, ("view",))
             with pytest.raises(InputError, match="no column 'malignant'"):  # which is a target
-                refuse_untold(dataset, ("malignant",))
+                refuse_missing_conditions(dataset, ("malignant",))
 
 
 def test_a_share_for_conditions_counts_where_noise_would_drown(
