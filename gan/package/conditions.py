@@ -416,10 +416,7 @@ def encode_known(conditions: Conditions, rows: "Sequence[Row]") -> "Tensor":
     """
     import torch  # noqa: PLC0415 (commands start without it)
 
-    codes_of = [
-        {level: code for code, level in enumerate(levels, start=1)} for levels in conditions.levels
-    ]
-    columns = list(zip(conditions.names, codes_of, strict=True))
+    columns = _code_columns(conditions)
     codes = [
         [code_of.get(row.attributes.get(name, ""), UNKNOWN) for name, code_of in columns]
         for row in rows
@@ -429,12 +426,17 @@ def encode_known(conditions: Conditions, rows: "Sequence[Row]") -> "Tensor":
 
 def _codes(conditions: Conditions, rows: "Sequence[Row]") -> list[tuple[int, ...]]:
     """The codes of each row's attributes; 0 where a cell is empty."""
+    columns = _code_columns(conditions)
+    return [tuple(code_of[row.attributes[name]] for name, code_of in columns) for row in rows]
+
+
+def _code_columns(conditions: Conditions) -> list[tuple[str, dict[str, int]]]:
+    """Each attribute with the code of each of its values; an empty cell has a code, too."""
     codes_of = [
         {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
         for levels in conditions.levels
     ]
-    columns = list(zip(conditions.names, codes_of, strict=True))
-    return [tuple(code_of[row.attributes[name]] for name, code_of in columns) for row in rows]
+    return list(zip(conditions.names, codes_of, strict=True))
 
 
 def shares_of(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:
