@@ -11,12 +11,14 @@ from torch import Tensor
 from gan.auditing.attack import attack_embedding
 from gan.auditing.replay import broken_release
 from gan.auditing.subject import EmbeddingSubject
-from gan.plans import gan_plan
+from gan.methods.embedding import with_directions
+from gan.methods.examples import protected_examples
+from gan.methods.release import SUMS_FILE
+from gan.plans.train import gan_plan
 from gan.private.condition_means import condition_part
 from gan.private.embedding import PublicMap, public_features
 from gan.private.wide_map import RawMap, saved_wide_map
 from gan.settings.train import TrainGanSettings
-from gan.train import SUMS_FILE, protected_examples, with_directions
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import read_settings, validate_settings
 from synthdp.data.dataset import open_dataset

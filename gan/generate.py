@@ -20,7 +20,7 @@ from torch import Tensor
 from gan.library.generator import Generator
 from gan.package.conditions import Conditions, attribute_cells
 from gan.package.pretrained import resolve_run
-from gan.plans import GeneratePlan, checked_size, generation_plan
+from gan.plans.sets import GeneratePlan, checked_size, generation_plan
 from gan.settings.finished import GenerateSettings
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows

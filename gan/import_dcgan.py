@@ -8,7 +8,7 @@ from torch import Tensor
 from gan.package.description import MAX_STAGES, DcganShape, Description
 from gan.package.model import write_generator
 from gan.package.networks import build_generator, tensors_of
-from gan.plans import plan_import_generator
+from gan.plans.generators import plan_import_generator
 from gan.settings.finished import ImportGeneratorSettings
 from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError

@@ -6,7 +6,7 @@ import torch
 
 from gan.package.model import load_opened, write_generator
 from gan.package.pretrained import resolve_run
-from gan.plans import mixture_plan
+from gan.plans.generators import mixture_plan
 from gan.settings.finished import MixGeneratorsSettings
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import open_run

@@ -160,7 +160,7 @@ STAGES: dict[str, Stage] = {
         "plan_train_gan",
         chained=True,
         settings_module=f"{_GAN}.train",
-        plan_module=_GAN_PLANS,
+        plan_module=f"{_GAN_PLANS}.train",
     ),
     "mix-generators": Stage(
         "gan.mix",
@@ -168,7 +168,7 @@ STAGES: dict[str, Stage] = {
         "run_mix_generators",
         "plan_mix_generators",
         settings_module=f"{_GAN}.finished",
-        plan_module=_GAN_PLANS,
+        plan_module=f"{_GAN_PLANS}.generators",
     ),
     "import-generator": Stage(
         "gan.import_dcgan",
@@ -176,7 +176,7 @@ STAGES: dict[str, Stage] = {
         "run_import_generator",
         "plan_import_generator",
         settings_module=f"{_GAN}.finished",
-        plan_module=_GAN_PLANS,
+        plan_module=f"{_GAN_PLANS}.generators",
     ),
     "generate": Stage(
         "gan.generate",
@@ -184,7 +184,7 @@ STAGES: dict[str, Stage] = {
         "run_generate",
         "plan_generate",
         settings_module=f"{_GAN}.finished",
-        plan_module=_GAN_PLANS,
+        plan_module=f"{_GAN_PLANS}.sets",
     ),
     "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=f"{_GAN}.assess"),
     "assess reader": Stage(
@@ -199,7 +199,7 @@ STAGES: dict[str, Stage] = {
         "run_export",
         "plan_export",
         settings_module=f"{_GAN}.finished",
-        plan_module=_GAN_PLANS,
+        plan_module=f"{_GAN_PLANS}.generators",
     ),
     "export-model": Stage(
         "synthdp.stages",

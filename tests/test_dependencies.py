@@ -1,6 +1,7 @@
 """The one direction of the house: gan and classify import synthdp, and nothing runs back up."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_no_room_asks_a_stage(package: str) -> None:
     asked = {path.relative_to(ROOT): imports(path) & stages for path in rooms}
     assert rooms
     assert not {path: names for path, names in asked.items() if names}
+
+
+@pytest.mark.parametrize("package", ["gan", "classify"])
+def test_no_rooms_ask_each_other_in_a_circle(package: str) -> None:
+    asked: dict[str, set[str]] = {}
+    for path in (ROOT / package).glob("*/**/*.py"):
+        room = path.relative_to(ROOT / package).parts[0]
+        rooms = {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")}
+        asked.setdefault(room, set()).update(rooms - {room})
+    assert {*TopologicalSorter(asked).static_order()} >= asked.keys() > {"settings"}
 
 
 def test_only_one_file_imports_albumentations() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan.package.conditions import Conditions, combinations_of, public_conditions
+from gan.settings.train import TrainGanSettings
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.manifest.contract import FIXED_COLUMNS
 from synthdp.data.manifest.tables import read_table
@@ -95,6 +96,19 @@ def open_pool(
     )
     _refuse_too_few(pool, target, images)
     return pool
+
+
+def selected_pool(settings: TrainGanSettings, target: str) -> Pool:
+    """The pool that `method: selection` names, and the conditions of its candidates.
+
+    Raises:
+        InputError: as `open_pool`.
+    """
+    selection = settings.selection
+    assert selection is not None  # TrainGanSettings asks for it
+    return open_pool(
+        selection.pool, target, selection.images, settings.conditions, settings.condition_prior
+    )
 
 
 def refuse_missing_conditions(dataset: Dataset, conditions: Sequence[str]) -> None:

@@ -16,11 +16,12 @@ from gan.auditing.declared import declared_sum
 from gan.auditing.membership import membership
 from gan.auditing.replay import replay
 from gan.auditing.subject import EmbeddingSubject
+from gan.methods.release import SUMS_FILE
 from gan.private import embedding
 from gan.private.condition_means import ConditionPart, value_vectors
 from gan.private.embedding import fit_public_features
 from gan.settings.train import TrainGanSettings
-from gan.train import SUMS_FILE, run_train_gan
+from gan.train import run_train_gan
 from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights, save_weights

@@ -18,7 +18,7 @@ from gan.generate import label_order, run_generate
 from gan.network.sampling import sample_images
 from gan.package.model import load_generator
 from gan.package.pretrained import WEIGHTS
-from gan.plans import MAX_PER_CLASS, bytes_on_disk, plan_generate
+from gan.plans.sets import MAX_PER_CLASS, bytes_on_disk, plan_generate
 from gan.settings.finished import GenerateSettings
 from gan.settings.train import TrainGanSettings
 from synthdp.checkpoint import load_weights, save_weights

@@ -19,8 +19,8 @@ from gan.library.generator import Generator
 from gan.mix import run_mix_generators
 from gan.package.conditions import Combination, Conditions
 from gan.package.description import read_description
-from gan.package.published import read_published
-from gan.plans import plan_train_gan
+from gan.plans.published import read_published
+from gan.plans.train import plan_train_gan
 from gan.settings.assess import AssessSettings
 from gan.settings.finished import ExportSettings, GenerateSettings, MixGeneratorsSettings
 from gan.settings.parts import FindingsTable

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from gan import plans, train
+from gan import train
 from gan.package.conditions import Conditions
 from gan.package.networks import build_generator
-from gan.plans import plan_train_gan
+from gan.plans.train import plan_train_gan
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop
@@ -55,7 +55,7 @@ def test_a_finished_run_returns_at_once(
     tiny_settings: TinySettings,
 ) -> None:
     run = finished_run(discs)
-    monkeypatch.setattr(plans, "open_dataset", lambda _: pytest.fail("it read the data"))
+    monkeypatch.setattr("gan.plans.train.open_dataset", lambda _: pytest.fail("it read the data"))
     assert run_train_gan(tiny_settings(discs, run)) == run
     with pytest.raises(InputError, match="seed"):
         run_train_gan(tiny_settings(discs, run, seed=5))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gan.package.conditions import Conditions
-from gan.plans import plan_train_gan
+from gan.plans.train import plan_train_gan
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from gan.plans import gan_plan, selected_pool
+from gan.methods.examples import protected_examples
+from gan.plans.train import gan_plan
 from gan.private.condition_means import condition_part
 from gan.private.embedding import vectors_of_patients
+from gan.private.pool import selected_pool
 from gan.private.selection import patients_vectors, pool_features
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.train import TrainGanSettings
-from gan.train import protected_examples
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from gan.plans import gan_plan
+from gan.methods.examples import protected_examples
+from gan.plans.train import gan_plan
 from gan.private.embedding import patient_rows, public_features
 from gan.settings.train import TrainGanSettings
-from gan.train import protected_examples, run_train_gan
+from gan.train import run_train_gan
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches

@@ -13,7 +13,7 @@ from gan.generate import run_generate
 from gan.import_dcgan import read_state, run_import_generator, shape_of
 from gan.network.dcgan import DcganDiscriminator, DcganGenerator
 from gan.package.model import load_generator
-from gan.plans import plan_import_generator
+from gan.plans.generators import plan_import_generator
 from gan.settings.finished import GenerateSettings, ImportGeneratorSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan

@@ -17,7 +17,7 @@ from gan.package.description import MixtureShape
 from gan.package.model import load_generator
 from gan.package.opened import generator_description
 from gan.package.packing import package_generator
-from gan.plans import plan_mix_generators
+from gan.plans.generators import plan_mix_generators
 from gan.settings.finished import GenerateSettings, MixGeneratorsSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan

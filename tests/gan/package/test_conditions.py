@@ -11,7 +11,7 @@ from gan.network.discriminator import Discriminator
 from gan.network.generator import Generator
 from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions, attribute_cells, encode, read_conditions
-from gan.plans import plan_train_gan
+from gan.plans.train import plan_train_gan
 from gan.settings.finished import GenerateSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan

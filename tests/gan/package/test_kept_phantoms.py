@@ -31,7 +31,7 @@ from gan.package.model import load_generator, write_generator
 from gan.package.networks import build_generator
 from gan.package.packing import package_generator
 from gan.package.pretrained import WEIGHTS, resolve_run
-from gan.plans import plan_generate
+from gan.plans.sets import plan_generate
 from gan.settings.finished import ExportSettings, GenerateSettings
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_DONE, main

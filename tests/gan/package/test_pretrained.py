@@ -17,7 +17,7 @@ from gan.package.model import load_generator
 from gan.package.opened import generator_description, open_generator
 from gan.package.packing import package_generator
 from gan.package.pretrained import WEIGHTS, known_names, resolve_run
-from gan.plans import plan_generate
+from gan.plans.sets import plan_generate
 from gan.settings.finished import GenerateSettings
 from gan.settings.train import TrainGanSettings
 from synthdp.checkpoint import load_weights

@@ -6,13 +6,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from gan.methods.release import SUMS_FILE
 from gan.package.model import load_generator
-from gan.plans import plan_train_gan
+from gan.plans.train import plan_train_gan
 from gan.private import embedding
 from gan.private.embedding import class_means, fit_public_features, matched_means, patient_vectors
 from gan.settings.parts import EmbeddingSettings
 from gan.settings.train import TrainGanSettings
-from gan.train import SUMS_FILE, run_train_gan
+from gan.train import run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.data.dataset import open_dataset

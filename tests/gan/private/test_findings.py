@@ -10,7 +10,9 @@ import torch
 from made_up import clinic_set
 from pydantic import ValidationError
 
-from gan.plans import plan_train_gan
+from gan.methods.embedding import DIRECTIONS
+from gan.methods.release import SUMS_FILE
+from gan.plans.train import plan_train_gan
 from gan.private.embedding import (
     Matching,
     fit_public_features,
@@ -19,7 +21,7 @@ from gan.private.embedding import (
 )
 from gan.private.findings import FindingMeans, finding_means, finding_vectors
 from gan.settings.train import TrainGanSettings
-from gan.train import DIRECTIONS, SUMS_FILE, run_train_gan
+from gan.train import run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.cli import EXIT_DONE, main

@@ -11,15 +11,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gan import train
 from gan.audit import subject_of
 from gan.auditing.replay import broken_release
 from gan.export import run_export
 from gan.generate import run_generate
 from gan.library.exported import run_export_model
 from gan.library.generator import Generator
+from gan.methods.release import SUMS_FILE
 from gan.network.medigan import generate
-from gan.plans import gan_plan, plan_generate, plan_train_gan
+from gan.plans.sets import plan_generate
+from gan.plans.train import gan_plan, plan_train_gan
 from gan.private.condition_means import ConditionPart, value_vectors
 from gan.private.embedding import image_vectors, patient_rows, patient_vectors
 from gan.private.pool import refuse_missing_conditions
@@ -28,7 +29,7 @@ from gan.private.tilting import Groups
 from gan.private.wide_map import RawMap, WideMap, fit_wide_map
 from gan.settings.finished import ExportSettings, GenerateSettings
 from gan.settings.train import TrainGanSettings
-from gan.train import SUMS_FILE, run_train_gan
+from gan.train import run_train_gan
 from gan.training.examples import Examples
 from synthdp.checkpoint import load_weights
 from synthdp.data.dataset import load_images, open_dataset
@@ -216,11 +217,11 @@ def test_what_comes_after_the_release_reads_no_patient(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "select", killed)
+        patch.setattr("gan.methods.selection.select", killed)
         with pytest.raises(KeyboardInterrupt):
             run_train_gan(stopped)
     released = (stopped.out / "private" / SUMS_FILE).read_bytes()
-    monkeypatch.setattr(train, "patients_vectors", None)  # not to be called
+    monkeypatch.setattr("gan.methods.selection.patients_vectors", None)  # not to be called
     run_train_gan(stopped)
     assert (stopped.out / "private" / SUMS_FILE).read_bytes() == released
     whole = selecting(discs_as_real, tmp_path / "whole", privacy={"fixed_noise_key": 5})
@@ -414,7 +415,7 @@ def test_a_cell_that_changes_before_the_release_is_refused(
     def killed(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "patients_vectors", killed)
+    monkeypatch.setattr("gan.methods.selection.patients_vectors", killed)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(settings)
     manifest = data / "manifest.csv"

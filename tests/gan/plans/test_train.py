@@ -11,14 +11,14 @@ import pytest
 import torch
 from made_up import received_run
 
-from gan import train
+from gan.methods.training import start_from
 from gan.network.discriminator import Discriminator
 from gan.package.conditions import Conditions
 from gan.package.model import load_generator
 from gan.package.networks import build_generator
-from gan.plans import gan_plan, plan_train_gan
+from gan.plans.train import gan_plan, plan_train_gan
 from gan.settings.train import TrainGanSettings
-from gan.train import run_train_gan, start_from
+from gan.train import run_train_gan
 from gan.training.loop import new_training
 from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
@@ -264,11 +264,12 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
         return torch.ones(2, 9)
 
     undirected = SimpleNamespace(directions=None)
-    monkeypatch.setattr(train, "public_features", lambda *_: undirected)
-    monkeypatch.setattr(train, "image_vectors", lambda *_: torch.ones(1, 9))
-    monkeypatch.setattr(train, "vectors_of_patients", lambda *_, **__: torch.ones(1, 18))
-    monkeypatch.setattr(train, "released_sums", released)
-    monkeypatch.setattr(train, "match", lambda *_, **__: None)
+    method, release_made = "gan.methods.embedding", "gan.methods.release"
+    monkeypatch.setattr(f"{method}.public_features", lambda *_: undirected)
+    monkeypatch.setattr(f"{method}.image_vectors", lambda *_: torch.ones(1, 9))
+    monkeypatch.setattr(f"{release_made}.vectors_of_patients", lambda *_, **__: torch.ones(1, 18))
+    monkeypatch.setattr(f"{release_made}.released_sums", released)
+    monkeypatch.setattr(f"{method}.match", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(asked)
     with pytest.raises(InputError, match="a second release would cost again"):
@@ -286,6 +287,6 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
 
 
 def test_the_shipped_settings_are_valid() -> None:
-    path = Path(__file__).parents[2] / "configs" / "gan" / "cbis-ddsm-dp-discriminator.yaml"
+    path = Path(__file__).parents[3] / "configs" / "gan" / "cbis-ddsm-dp-discriminator.yaml"
     shipped = load_settings(TrainGanSettings, path, ["data=d", "out=o"])
     assert (shipped.privacy.epsilon, shipped.privacy.population) == (20, 600)

@@ -1,0 +1,1 @@
+"""A training by each method: from a plan to a generator, and what it spent of its release."""
