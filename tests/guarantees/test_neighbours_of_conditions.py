@@ -1,6 +1,7 @@
 """Neighbours before import, of a generator by selection that is told of conditions."""
 
 import csv
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +131,13 @@ def test_values_that_patients_alone_have_move_no_public_list(pool: Path, tmp_pat
     assert conditions[0].levels == (("CC", "MLO"), ("1", "2"))
 
 
-def imported_of_folders(world: Path, pool: Path, gone: str = "") -> TrainGanSettings:
+WARD = ("p0", "p1", "loud", "p3")
+
+
+def imported_of_folders(world: Path, pool: Path, patients: Collection[str]) -> TrainGanSettings:
     """Patients who have a folder and a table each, one of whom has a column of her own."""
-    for number, patient in enumerate(("p0", "p1", "loud", "p3")):
-        if patient != gone:
+    for number, patient in enumerate(WARD):
+        if patient in patients:
             (world / "src" / patient).mkdir(parents=True)
             of_patient = np.random.default_rng(number)
             pixels = of_patient.integers(0, 256, (SIDE_PX, SIDE_PX), dtype=np.uint8)
@@ -150,13 +154,23 @@ def imported_of_folders(world: Path, pool: Path, gone: str = "") -> TrainGanSett
     return settings_of(run_patches(PatchesSettings.model_validate(values)), world / "run", pool)
 
 
-def test_a_column_of_one_patients_own_table_decides_no_refusal(pool: Path, tmp_path: Path) -> None:
-    asked = {
-        gone: imported_of_folders(tmp_path / (gone or "all"), pool, gone) for gone in ("", "loud")
-    }
-    with_her, without = (open_dataset(one.data) for one in asked.values())
-    assert [len(with_her.rows), len(without.rows)] == [4, 3]
-    assert with_her.rows[0].attributes.keys() == without.rows[0].attributes.keys()
-    plans = [gan_plan(one) for one in asked.values()]  # neither is refused
+@pytest.mark.parametrize(
+    ("everybody", "gone"),
+    [(WARD, "loud"), (("p0", "loud"), "loud"), (("p0", "loud"), "p0")],
+    ids=["one of four", "one of two, whose column it is", "one of two, who lacks the column"],
+)
+def test_a_column_of_one_patients_own_table_decides_no_refusal(
+    everybody: tuple[str, ...], gone: str, pool: Path, tmp_path: Path
+) -> None:
+    """Nor where the pattern finds one table alone without somebody: it is of whoever is left."""
+    fewer = [name for name in everybody if name != gone]
+    asked = [
+        imported_of_folders(tmp_path / folder, pool, patients)
+        for folder, patients in (("with", everybody), ("without", fewer))
+    ]
+    sets = [open_dataset(one.data) for one in asked]
+    assert [len(one.rows) for one in sets] == [len(everybody), len(fewer)]
+    assert sets[0].rows[0].attributes.keys() == sets[1].rows[0].attributes.keys()
+    plans = [gan_plan(one) for one in asked]  # neither is refused
     assert plans[0].conditions == plans[1].conditions
     assert plans[0].privacy.statement.epsilon == plans[1].privacy.statement.epsilon

@@ -13,6 +13,7 @@ from synthdp.data.importing.folders.folder import (
     FolderContents,
     files_fitting,
     folder_contents,
+    is_pattern,
     left_out_words,
     linked_folder_problems,
 )
@@ -254,10 +255,16 @@ def read_tables(
         read.append(table)
     counted_by = "row" if several else f"{next(iter(tables)).name}, row"
     rows = patches_by_row(settings, read, files)
-    if settings.kind == "real" and 0 < len(settings.tables) < len(tables):
-        # a pattern found several: each may be of a patient, whose columns nobody else has
+    if settings.kind == "real" and _finds_tables(settings):
+        # each may be of a patient, whose columns nobody else has, and who may be the only one
         rows = replace(rows, attributes=attribute_names(settings))
     return replace(rows, findings=[*findings, *rows.findings]), counted_by
+
+
+def _finds_tables(settings: ListingSettings) -> bool:
+    """Whether tables are found by a pattern, one or several, not named one by one."""
+    of_images = settings.tables if settings.metadata is None else ()
+    return any(map(is_pattern, (*of_images, *settings.joined)))
 
 
 def _names(settings: ListingSettings, paths: Sequence[Path]) -> list[str]:

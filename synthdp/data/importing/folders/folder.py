@@ -175,6 +175,11 @@ def files_fitting(src: Path, pattern: str) -> list[str]:
     )
 
 
+def is_pattern(text: str) -> bool:
+    """Whether a path below a folder may fit several files; not where its signs are escaped."""
+    return glob.has_magic(_ESCAPED.sub("", text))
+
+
 class FilesBelow:
     """The files below a folder by their last names, walked once when the first is asked for.
 
@@ -188,7 +193,7 @@ class FilesBelow:
     def fitting(self, pattern: str) -> list[str]:
         """As `files_fitting` gives them."""
         *folders, last = pattern.split("/")
-        plain = glob.has_magic(_ESCAPED.sub("", last)) or any(
+        plain = is_pattern(last) or any(
             one != "**" and set("?[").intersection(_ESCAPED.sub("", one)) for one in folders
         )
         if not plain and self._by_name is None:

@@ -134,7 +134,8 @@ def test_a_table_with_other_names_for_its_columns(
         ("9", "val"),
     ]
     assert unknown([row.targets[0] for row in dataset.rows]) == [1.0, 0.0, None]
-    assert dataset.rows[0].attributes == {"laterality": "L", "age": "61.5"}
+    filled = {name: cell for name, cell in dataset.rows[0].attributes.items() if cell}
+    assert filled == {"laterality": "L", "age": "61.5"}
 
 
 def test_a_table_for_each_split(src: Path) -> None:
@@ -170,6 +171,25 @@ def test_tables_of_one_name_in_two_folders_are_told_apart(src: Path) -> None:
     ]
     same = refusal(src, "table", "tables=['**/list.csv']", "file_column=a/{image}")
     assert "row 2 of list.csv (2): a/{image}: the same file as row 2 of list.csv (1)" in same
+
+
+def test_a_pattern_gives_all_columns_that_are_asked_for_and_a_name_those_of_its_table(
+    src: Path,
+) -> None:
+    """A table that a pattern finds may be one patient's; whoever names a table knows whose."""
+    picture(src / "1.png", 1)
+    write_table(src / "list [1].csv", "image,patient,cancer,view", "1.png,1,1,CC")
+    named = "tables=['list [[]1].csv']"
+    assert listed(src, "table", named).attributes == ("view",)
+    found = listed(src, "table")
+    asked = (*("view", "laterality", "breast_density", "age"), "sex", "site", "scanner")
+    assert found.attributes == asked
+    (row,) = imported(src, "table").rows
+    assert row.attributes == {**dict.fromkeys(asked, ""), "view": "CC"}
+    assert listed(src, "table", "kind=public").attributes == ("view",)
+    write_table(src / "scanners.csv", "image,scanner", "1.png,A")
+    beside = "joined={'scan*.csv': {on: image}}"
+    assert listed(src, "table", named, beside).attributes == asked
 
 
 def test_vindr_mammo(src: Path) -> None:
