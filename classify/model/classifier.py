@@ -7,7 +7,7 @@ It is a head on features of one or more networks: raw features are centred, scal
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 
 import numpy as np
@@ -23,6 +23,7 @@ from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from synthdp.config.settings import Settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.networks.cache import made_among
 from synthdp.networks.public.weight_files import found_weights
 from synthdp.networks.public.weights import load_tensors
 from synthdp.networks.settings import FeatureSettings, TrainableBlocks
@@ -197,8 +198,8 @@ def features(
         grain: with it a copy with noise up to this share of the grey range is one more, the last.
         finite: refuse features that are not; False where patients are promised something, and a
             refusal would tell of one of them.
-        among: more rows, for which features are made and kept together, so that other choices of
-            them find these there; `rows` themselves when None.
+        among: these and more rows, for which features are made and kept together (`made_among`);
+            `rows` themselves when None.
 
     Returns:
         For each network (N * V, D) float32, the V views of an image together.
@@ -208,19 +209,24 @@ def features(
         RunError: when a feature is not finite, unless these are allowed.
     """
     raws = []
-    everyone = rows if among is None else among
-    number = {row.image: index for index, row in enumerate(everyone)}
-    own = None if among is None else torch.tensor([number[row.image] for row in rows])
     for one in classifier.feature_sources:
         backbone = None
         if one.trainable_blocks == 0 and not one.trained:
             backbone = _shared_backbone(one.backbone, one.seed)
-        backbone = backbone or restore_backbone(one)
-        of_views = augmented_features(
-            backbone, dataset, everyone, views, grain=grain, finite=finite
+        of_rows = partial(
+            augmented_features,
+            backbone or restore_backbone(one),
+            dataset,
+            views=views,
+            grain=grain,
+            finite=finite,
         )
-        chosen = of_views if own is None else of_views[own.long()]
-        raws.append(chosen.flatten(0, 1))
+        if among is None:
+            of_views = of_rows(rows)
+        else:
+            of_everyone, places = made_among(of_rows, rows, among)
+            of_views = of_everyone[torch.tensor(places, dtype=torch.int64)]
+        raws.append(of_views.flatten(0, 1))
     return raws
 
 

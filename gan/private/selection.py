@@ -37,7 +37,7 @@ from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.errors import InputError
 from synthdp.machine.memory import keep_freed_memory
 from synthdp.machine.progress import progress
-from synthdp.networks.cache import cached_features
+from synthdp.networks.cache import cached_features, made_among
 from synthdp.privacy.accounting.gaussian import gaussian_epsilon
 from synthdp.privacy.mechanism import Mechanism
 
@@ -92,7 +92,7 @@ def patients_vectors(
         features: the public map.
         dataset: the patients'.
         rows: N of its rows.
-        among: these and more, whose features are made and kept together.
+        among: these and more, whose features are made and kept together (`made_among`).
         size_px: the side at which images are read.
 
     Guarantee: the vector of an image is a function of that image and public numbers, whoever else
@@ -108,20 +108,22 @@ def patients_vectors(
         values: NDArray[np.float32] = torch.stack(both).cpu().numpy()
         return values
 
-    raw = cached_features(
-        dataset,
-        among,
-        extractor_id=f"{features.raw.identity()} of both sides",
-        size_px=size_px,
-        compute=compute,
-        batch=_BATCH,
-        what="features of patients",
-        finite=False,
-    )
-    number = {row.image: index for index, row in enumerate(among)}
+    def raw_of(asked: Sequence[Row]) -> NDArray[np.float32]:
+        return cached_features(
+            dataset,
+            asked,
+            extractor_id=f"{features.raw.identity()} of both sides",
+            size_px=size_px,
+            compute=compute,
+            batch=_BATCH,
+            what="features of patients",
+            finite=False,
+        )
+
+    raw, places = made_among(raw_of, rows, among)
     vectors = [features.mean.new_zeros(0, 1 + features.size)]
-    for row in rows:
-        own, mirrored = torch.from_numpy(raw[number[row.image]]).to(device)[:, None]
+    for place in places:
+        own, mirrored = torch.from_numpy(raw[place]).to(device)[:, None]
         vectors.append((features.vectors(own) + features.vectors(mirrored)) / 2)
     return torch.cat(vectors).cpu()
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.identity import keyed_digest
-from synthdp.errors import RunError
+from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import kernels
 from synthdp.machine.progress import progress
 from synthdp.networks.denoise import Prepare
@@ -38,6 +38,7 @@ from synthdp.storage.files import closed_to_others, refused_when_full
 from synthdp.storage.shared_work import make_parts
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
+Made = TypeVar("Made")
 FOLDER = "features"
 #: In bytes, of the addresses of new tensors.
 _ALIGNMENT = 64
@@ -184,6 +185,33 @@ def cached_features(
         what=what,
         finite=finite,
     )
+
+
+def made_among(
+    make: Callable[[Sequence[Row]], Made], rows: Sequence[Row], among: Sequence[Row]
+) -> tuple[Made, list[int]]:
+    """What `make` gives for more rows than are asked for, which other choices of rows then share.
+
+    Args:
+        make: gives something of each row, in their order, by `cached_array`.
+        rows: those that are asked for, N of `among`.
+        among: these and more.
+
+    Returns:
+        What `make` gave, and the N places of `rows` in it.
+
+    Guarantee: whether it ends or raises hangs on `rows` alone. Whoever is left out of a run may not
+    stop it, by an image that can't be read: it would tell of somebody whom the run never meets.
+
+    Raises:
+        InputError, RunError: those of `make` for `rows` alone.
+    """
+    try:
+        made = make(among)
+    except (InputError, RunError):
+        return make(rows), list(range(len(rows)))
+    place = {row.image: index for index, row in enumerate(among)}
+    return made, [place[row.image] for row in rows]
 
 
 def _aligned(values: NDArray[Any]) -> NDArray[Any]:

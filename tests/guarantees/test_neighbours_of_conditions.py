@@ -1,6 +1,7 @@
 """Neighbours before import, of a generator by selection that is told of conditions."""
 
 import csv
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.people.folds import fold_of
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.errors import InputError
 from synthdp.privacy.noisy_sum.lattice import clipped_sum
+from synthdp.privacy.units import Part
 from tests.releases.test_release import PRIVACY, RANDOM
 
 PATIENTS, SIDE_PX = 16, 32
@@ -120,6 +124,25 @@ def test_nobody_elses_vector_moves_and_sums_by_one_at_most(pool: Path, tmp_path:
     moved = float((sums[0] - sums[1]).norm())
     assert 0.1 < moved <= 1
     assert all(float(row.double().norm()) <= 1 + 1e-6 for row in everybody.values())
+
+
+def test_an_image_of_who_is_left_out_is_not_needed(pool: Path, tmp_path: Path) -> None:
+    """Vectors of all folds are kept together; one that can't be read stops those that need it."""
+    data = imported(tmp_path / "with")
+    ((loud, _),) = Counter(row.patient_id for row in data.rows).most_common(1)
+    asked = settings_of(data.root, tmp_path / "run", pool)
+    own, other = (Part(part=1 + (fold_of(loud, 2) - 1 + far) % 2, of=2) for far in (0, 1))
+    leaving_out = asked.model_copy(update={"leave_out": own})
+    whole = rows_by_patient(data, leaving_out)
+    for row in data.rows:
+        if row.patient_id == loud:
+            (data.root / row.image).write_bytes((data.root / row.image).read_bytes()[:60])
+    damaged = rows_by_patient(data, leaving_out)
+    assert loud not in damaged
+    assert damaged.keys() == whole.keys()
+    assert all(torch.equal(damaged[name], row) for name, row in whole.items())  # to the last bit
+    with pytest.raises(InputError, match=r"manifest\.csv, row \d+"):
+        rows_by_patient(data, asked.model_copy(update={"leave_out": other}))
 
 
 def test_values_that_patients_alone_have_move_no_public_list(pool: Path, tmp_path: Path) -> None:
