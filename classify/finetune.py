@@ -30,14 +30,15 @@ from classify.plans import finetuning_plan
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.network import NetworkSettings
 from classify.setup.head import HeadSetup, set_up_head
-from classify.setup.network import NetworkSetup, refuse_untrainable, set_up_network
+from classify.setup.network import NetworkSetup, set_up_network
 from classify.setup.patients import chosen_words
 from classify.setup.start import starting_classifier
-from synthdp.data.dataset import Dataset, Row, labels_of, open_dataset, refuse_one_class
+from classify.setup.targets import shared_targets
+from classify.setup.trial import refuse_untrainable
+from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.people.units import note_unrefused
-from synthdp.errors import InputError
 from synthdp.machine.rank import own_rank, refuse_several
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
@@ -60,7 +61,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     if settings.network is None:
         refuse_several("a head on features")
     elif not (settings.out / "status.json").is_file():
-        refuse_untrainable(start, settings.network)
+        refuse_untrainable(start.feature_sources[0].backbone, settings.network)
     with joined_team(own_rank()) as team:
         if not team.rank.leads:
             _follow(settings, plan.dataset, team)
@@ -84,9 +85,7 @@ def planned_finetune(settings: FinetuneSettings) -> tuple[PrivacyPlan, Classifie
         InputError: when settings, data and ancestors don't fit together.
     """
     plan = finetuning_plan(settings)
-    start = starting_classifier(settings, plan.dataset.info)
-    _refuse_unknown_targets(settings, plan.dataset.info)
-    return plan, start
+    return plan, starting_classifier(settings, plan.dataset.info)
 
 
 def _train_head(
@@ -278,50 +277,6 @@ def finish_finetune(
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
-def _refuse_unknown_targets(settings: FinetuneSettings, info: DatasetInfo) -> None:
-    """Refuse settings that speak of other targets than those of the data set."""
-    if unknown := [name for name in settings.head.prior or {} if name not in info.targets]:
-        raise InputError(
-            f"head.prior: {info.name} has no target {', '.join(unknown)} (it has "
-            f"{', '.join(info.targets)})"
-        )
-    if settings.head.start == "centre" and settings.centre is not None:
-        _refuse_unlabelled(open_dataset(settings.centre), info)
-    if settings.synthetic is None:
-        return
-    mixed = open_dataset(settings.synthetic).info
-    if not _shared_targets(info.targets, mixed):
-        raise InputError(
-            f"synthetic: {mixed.name} has labels of {', '.join(mixed.targets)}, and {info.name} of "
-            f"{', '.join(info.targets)}; name a set that shares a target"
-        )
-
-
-def _refuse_unlabelled(centre: Dataset, info: DatasetInfo) -> None:
-    """Refuse a set to start at that does not know all targets, or knows one class of them alone.
-
-    Names have to be equal, even of one target: drawn masses teach nothing of pneumonia.
-    """
-    if lacking := [name for name in info.targets if name not in centre.info.targets]:
-        raise InputError(
-            f"head.start: centre has to learn {', '.join(lacking)} first, and {centre.info.name} "
-            f"has labels of {', '.join(centre.info.targets)}; name a set that has all, or set "
-            "head.start=zero"
-        )
-    refuse_one_class(centre.info.name, info.targets, labels_of(centre, centre.rows, info.targets))
-
-
-def _shared_targets(names: Sequence[str], mixed: DatasetInfo) -> list[str]:
-    """Which of the targets a set that is mixed in has labels of, matched by their names.
-
-    Where both have one, it is the same, whatever they are called: class 1 of one stands for class 1
-    of the other.
-    """
-    if len(names) == len(mixed.targets) == 1:
-        return list(names)
-    return [name for name in names if name in mixed.targets]
-
-
 def _start_words(settings: FinetuneSettings) -> str:
     """What the networks' weights were before; random ones are not called public."""
     if settings.init:
@@ -381,5 +336,5 @@ def _trained_words(network: NetworkSettings) -> str:
 
 def _mixed_words(names: Sequence[str], mixed: DatasetInfo) -> str:
     """A set that was mixed in, and which labels it had where it had not all."""
-    shared = _shared_targets(names, mixed)
+    shared = shared_targets(names, mixed.targets)
     return mixed.name if len(shared) == len(names) else f"{mixed.name}, of {', '.join(shared)}"

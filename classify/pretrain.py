@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.features.extract import backbone_features, kept_views, seen_views
-from classify.features.input_form import input_form
+from classify.features.input_form import input_form, refuse_other_form
 from classify.features.scaling import head_input, plain_scaling
-from classify.features.volumes import refuse_other_form
 from classify.model.classifier import Classifier, FeatureSource
 from classify.model.folder import save_classifier
 from classify.plans import pretraining_plan
@@ -238,7 +237,7 @@ def _shown(
             return _ReadViews(backbone, dataset, rows, settings.views)
         seen = seen_views(backbone, dataset, rows, settings.views)
         return _KeptViews(seen[:, 0], seen[:, 1:] if settings.views > 1 else None)
-    refuse_other_form(settings.backbone, dataset)
+    refuse_other_form(settings.backbone, dataset.info)
     images = packed_images(dataset, rows, size_px, bits=settings.packed_bits or 8)
     return _DrawnViews(images, RandomViews(settings.augment), settings.seed)
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from synthdp.config.settings import Settings
     from synthdp.networks.exported.settings import ExportModelSettings
     from synthdp.privacy.attacks.settings import AuditSettings
-    from synthdp.privacy.lineage import Lineage
     from synthdp.privacy.promise.statement import Statement
     from synthdp.runs.folder import StageCall
+    from synthdp.runs.to_come import AllToCome
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Stage:
 
     Its settings and its plan may stand in modules of their own, so that what is wrong with them,
     and what it will promise, are told without torch and its like. `chained` stages start from
-    another run, so their plan takes the lineages of runs to come. Of functions that are named as
-    "module:name", `estimate` says in words how long the stage will take, `alike` what settings have
-    in common with those of runs that can be made together (None: nothing), and `together` makes
-    these, and gives what has ended each.
+    another run, so their plan takes the runs to come. Of functions that are named as "module:name",
+    `estimate` says in words how long the stage will take, `try_networks` refuses networks that
+    can't be built or trained, `alike` gives what settings have in common with those of runs that
+    can be made together (None: nothing), and `together` makes these, and gives what has ended each.
     """
 
     module: str
@@ -39,6 +39,7 @@ class Stage:
     estimate: str | None = None
     settings_module: str = ""
     plan_module: str = ""
+    try_networks: str | None = None
     alike: str | None = None
     together: str | None = None
 
@@ -53,20 +54,37 @@ class Stage:
         return cls
 
     def planned(
-        self, settings: Settings, to_come: Mapping[Path, Lineage] | None = None
+        self, settings: Settings, to_come: AllToCome | None = None, *, weights: bool = False
     ) -> Statement | None:
         """What the stage will promise, before any image is read; None where nothing is promised.
 
-        `to_come` gives the lineages of runs that are planned too, by their folders.
+        `to_come` gives runs that are planned too, by their folders; with `weights` files of public
+        weights are looked for.
+
+        Raises:
+            InputError: when settings and the folders that they name do not fit, as far as public
+                values tell; networks apart (`refuse_networks`).
         """
         from synthdp.runs.missing import refuse_missing_inputs  # noqa: PLC0415 (starts light)
 
-        refuse_missing_inputs(self._name, settings, to_come=to_come or (), weights=False)
+        refuse_missing_inputs(self._name, settings, to_come=to_come or (), weights=weights)
         if self.plan is None:
             return None
         plan = getattr(own_module(self.plan_module or self.module), self.plan)
         statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
         return statement
+
+    def refuse_networks(self, settings: Settings, to_come: AllToCome | None = None) -> None:
+        """Refuse networks that can't be built or trained as asked; reads no file of weights.
+
+        Of one stage its run says so within seconds. It is for a study, whose runs would say it one
+        after the other, hours later: it imports torch, which plans don't.
+
+        Raises:
+            InputError: naming the setting.
+        """
+        if self.try_networks is not None:
+            _named(self.try_networks)(settings, to_come or {})
 
     def estimated(self, settings: Settings) -> str:
         """How long the stage will take, in words; empty where nobody has said it."""
@@ -159,6 +177,7 @@ STAGES: dict[str, Stage] = {
         "run_train_gan",
         "plan_train_gan",
         chained=True,
+        try_networks="gan.training.trial:try_train_gan",
         settings_module=f"{_GAN}.train",
         plan_module=f"{_GAN_PLANS}.train",
     ),
@@ -183,6 +202,7 @@ STAGES: dict[str, Stage] = {
         "GenerateSettings",
         "run_generate",
         "plan_generate",
+        chained=True,
         settings_module=f"{_GAN}.finished",
         plan_module=f"{_GAN_PLANS}.sets",
     ),
@@ -213,8 +233,10 @@ STAGES: dict[str, Stage] = {
         "PretrainSettings",
         "run_pretrain",
         "plan_pretrain",
+        chained=True,
         settings_module=f"{_CLASSIFY}.pretrain",
         plan_module=_CLASSIFY_PLANS,
+        try_networks="classify.setup.trial:try_pretrain",
     ),
     "finetune": Stage(
         "classify.finetune",
@@ -224,6 +246,7 @@ STAGES: dict[str, Stage] = {
         chained=True,
         settings_module=f"{_CLASSIFY}.finetune",
         plan_module=_CLASSIFY_PLANS,
+        try_networks="classify.setup.trial:try_finetune",
         alike="classify.alike:finetunes_alike",
         together="classify.together:run_finetunes",
     ),

@@ -121,6 +121,38 @@ def study_settings(values: dict[str, object], **changes: object) -> StudySetting
     return validate_settings(StudySettings, {**values, **changes}, where="study")
 
 
+#: Recipes without and with the images of a private generator.
+GENERATOR_ARMS = ["real_only", "real_and_private_synthetic", "private_pretrain_then_finetune"]
+
+
+def of_own_generator(values: dict[str, object], **changes: object) -> StudySettings:
+    """A cross-validated study that trains a tiny private generator for each cell."""
+    root = Path(str(values["out"])).parent
+    phantoms = root / "phantoms"
+    if not phantoms.exists():
+        clinic_set(phantoms, "phantom")
+    train = {
+        "method": "embedding",
+        "size_px": 32,
+        "channels": [8, 8, 8],
+        "z_dim": 16,
+        "batch": 8,
+        "kimg": 0.02,
+        "embedding": {"features": {"name": "test_vit"}, "public": phantoms},
+    }
+    asked = {
+        "strategies": GENERATOR_ARMS,
+        "epsilons": [6],
+        "seeds": [0],
+        "phantoms": phantoms,
+        "pretrain": {"trainable_blocks": 0, "epochs": 1},
+        "cross_validation": {"folds": 2},
+        "private_generator": {"train": train, "generate": {"per_class": 6}, "mu_share": 0.4},
+    }
+    without = {key: value for key, value in values.items() if key != "evaluate_on"}
+    return study_settings(without, **{**asked, **changes})
+
+
 def give_even_key(data: Path) -> Path:
     """Replace a set's key by a fixed one: either half of its 12 patients then has both classes."""
     (data / "private" / "key").write_bytes(bytes([1]) * KEY_BYTES)

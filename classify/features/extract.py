@@ -14,12 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays, of_slices, refuse_other_form
+from classify.features.input_form import (
+    refuse_kept_views,
+    refuse_other_form,
+    refuse_views_for_head,
+)
+from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays, of_slices
 from synthdp import __version__
 from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
 from synthdp.data.views.augment import augment_views
 from synthdp.data.views.grain import GRAIN_VERSION, with_grain
-from synthdp.errors import InputError, RunError
+from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
@@ -98,7 +103,7 @@ def backbone_features(
     """
     if not finite:
         refuse_damaged(backbone)
-    refuse_other_form(backbone.settings, dataset)
+    refuse_other_form(backbone.settings, dataset.info)
     if dataset.info.depth is not None:
         return _of_volumes(backbone, dataset, rows, finite=finite)
     if backbone.cuts_tokens and backbone.settings.views > 1:
@@ -259,12 +264,8 @@ def augmented_features(
     Returns:
         (N, V, D) float32, V `views` and one more with `grain`; the first is the image.
     """
+    refuse_views_for_head(dataset.info, views=views, grain=grain)
     shown = [backbone_features(backbone, dataset, rows, finite=finite).unsqueeze(1)]
-    if dataset.info.depth is not None and (views > 1 or grain is not None):
-        raise InputError(
-            f"{dataset.info.name}: holds volumes, of which no random views are made for a head; "
-            "set head.views: 1, and leave head.image_noise out"
-        )
     if views > 1:
         shown.append(_of_random_views(backbone, dataset, rows, views, finite=finite))
     if grain is not None:
@@ -320,13 +321,9 @@ def seen_views(
 
     Those of an image are the same whichever images are asked for with it.
     """
-    refuse_other_form(backbone.settings, dataset)
+    refuse_other_form(backbone.settings, dataset.info)
+    refuse_kept_views(dataset.info, views)
     if dataset.info.depth is not None:
-        if views > 1:
-            raise InputError(
-                f"{dataset.info.name}: holds volumes, of which no random views are kept; set "
-                "augment, which draws them anew in each pass, or views: 1"
-            )
         return load_volumes(dataset, rows).astype(np.float16)[:, None]
     images = load_images(dataset, rows, backbone.settings.size_px, preparation(backbone.settings))
     return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
@@ -346,7 +343,7 @@ def kept_views(
     """
     if not finite:
         refuse_damaged(backbone)
-    refuse_other_form(backbone.settings, dataset)
+    refuse_other_form(backbone.settings, dataset.info)
     own = _trunk_tokens(backbone, dataset, rows, finite=finite)
     if views == 1:
         return own, None

@@ -75,3 +75,60 @@ def refuse_unlike_images(
             f"{info.name}: its volumes are of another form than those that the classifier was "
             f"trained on: {differences}; make the set again with these settings{mend}"
         )
+
+
+def refuse_other_form(settings: FeatureSettings, info: DatasetInfo) -> None:
+    """Refuse volumes for a network of flat images, and the other way round.
+
+    Raises:
+        InputError: saying which setting is missing or too much.
+    """
+    if info.depth is not None and settings.axes is None:
+        raise InputError(
+            f"{info.name}: holds volumes of {info.sides}, and the network would see flat images; "
+            "say along which axes it sees slices, as backbone.axes: [0, 1, 2]"
+        )
+    if info.depth is None and settings.axes is not None:
+        raise InputError(
+            f"{info.name}: holds flat images, and backbone.axes is for volumes; leave axes, slices "
+            "and slice_pool out"
+        )
+
+
+def refuse_views_for_head(info: DatasetInfo, *, views: int, grain: float | None) -> None:
+    """Refuse more views of a volume than itself for a head: none are made.
+
+    Raises:
+        InputError: when `views` are several, or one with `grain` is asked for.
+    """
+    if info.depth is not None and (views > 1 or grain is not None):
+        raise InputError(
+            f"{info.name}: holds volumes, of which no random views are made for a head; set "
+            "head.views: 1, and leave head.image_noise out"
+        )
+
+
+def refuse_kept_views(info: DatasetInfo, views: int) -> None:
+    """Refuse more views of a volume than itself for a network that is trained: none are kept.
+
+    Raises:
+        InputError: saying what draws them instead.
+    """
+    if info.depth is not None and views > 1:
+        raise InputError(
+            f"{info.name}: holds volumes, of which no random views are kept; set augment, which "
+            "draws them anew in each pass, or views: 1"
+        )
+
+
+def refuse_attention(settings: FeatureSettings) -> None:
+    """Refuse a pooling that is learned where nothing of the network is trained.
+
+    Raises:
+        InputError: saying what is possible.
+    """
+    if settings.slice_pool == "attention":
+        raise InputError(
+            "backbone.slice_pool: attention is learned, and features of a frozen network are not; "
+            "take mean or max, or train the whole network (network.trainable_blocks: all)"
+        )

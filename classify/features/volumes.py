@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset
-from synthdp.errors import InputError
+from classify.features.input_form import refuse_attention
 from synthdp.networks.settings import FeatureSettings
 from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 
@@ -19,38 +18,6 @@ from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 VOLUMES_AT_ONCE = 4
 
 OnArrays = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-def refuse_other_form(settings: FeatureSettings, dataset: Dataset) -> None:
-    """Refuse volumes for a network of flat images, and the other way round.
-
-    Raises:
-        InputError: saying which setting is missing or too much.
-    """
-    name, info = dataset.info.name, dataset.info
-    if info.depth is not None and settings.axes is None:
-        raise InputError(
-            f"{name}: holds volumes of {info.sides}, and the network would see flat images; say "
-            "along which axes it sees slices, as backbone.axes: [0, 1, 2]"
-        )
-    if info.depth is None and settings.axes is not None:
-        raise InputError(
-            f"{name}: holds flat images, and backbone.axes is for volumes; leave axes, slices and "
-            "slice_pool out"
-        )
-
-
-def refuse_attention(settings: FeatureSettings) -> None:
-    """Refuse a pooling that is learned where nothing of the network is trained.
-
-    Raises:
-        InputError: saying what is possible.
-    """
-    if settings.slice_pool == "attention":
-        raise InputError(
-            "backbone.slice_pool: attention is learned, and features of a frozen network are not; "
-            "take mean or max, or train the whole network (network.trainable_blocks: all)"
-        )
 
 
 def of_slices(settings: FeatureSettings, on_slices: OnArrays) -> OnArrays:

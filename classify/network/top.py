@@ -233,6 +233,11 @@ def trained_network(
     return network
 
 
+def asked_precision(backbone: Backbone) -> torch.dtype | None:
+    """What settings ask for; None for what the hardware has."""
+    return torch.float32 if backbone.settings.precision == "float32" else None
+
+
 def _refuse_coupling(network: TrainedNetwork, backbone: Backbone, device: torch.device) -> None:
     """Refuse a network that may not keep images apart; freeze what its features don't hang on."""
     refuse_coupling_layers(network)

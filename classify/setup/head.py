@@ -123,6 +123,8 @@ def _learned_start(settings: FinetuneSettings, classifier: Classifier) -> Tensor
     assert settings.centre is not None  # FinetuneSettings asks for it
     head = settings.head.model_copy(update={"image_noise": None})
     public = open_dataset(settings.centre)
+    labels = labels_of(public, public.rows, classifier.targets)
+    refuse_one_class(public.info.name, classifier.targets, labels)
     known = _head_examples(
         classifier, public, public.rows, head, settings.privacy.unit, finite=True
     )

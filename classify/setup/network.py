@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from classify.features.extract import kept_views, on_arrays, refuse_damaged
-from classify.features.volumes import refuse_other_form
+from classify.features.input_form import refuse_other_form
 from classify.head.prior import positive_weights
 from classify.model.classifier import Classifier, FeatureSource, restore_backbone
 from classify.network.gradients import Examples, TokenExamples
 from classify.network.images import ImageExamples
-from classify.network.top import TrainedNetwork, merge_low_rank, trained_network
+from classify.network.top import (
+    TrainedNetwork,
+    asked_precision,
+    merge_low_rank,
+    trained_network,
+)
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
 from classify.settings.network import NetworkSettings
@@ -78,7 +83,7 @@ def set_up_network(
         scaling=feature_source.scaling,
         bias_input=settings.head.bias_input,
         scale=network.scale,
-        precision=_asked_precision(backbone),
+        precision=asked_precision(backbone),
         tune=network.tune,
         lora_rank=network.lora_rank,
         seed=settings.seed,
@@ -104,7 +109,7 @@ def _network_examples(
     targets = torch.from_numpy(targets_array(rows, len(dataset.info.targets)))
     owners, tags = torch.from_numpy(units), patient_tags(dataset, [str(name) for name in names])
     weights = positive_weights(settings.head.prior, dataset.info.targets)
-    refuse_other_form(backbone.settings, dataset)
+    refuse_other_form(backbone.settings, dataset.info)
     if backbone.cuts_tokens and network.augment is None:
         own, others = kept_views(backbone, dataset, rows, network.views, finite=finite)
         return TokenExamples(own[:, None], targets, owners, tags, weights, others)
@@ -133,26 +138,6 @@ def _streamed(backbone: Backbone) -> Callable[[Tensor], Tensor]:
     """The frozen trunk for images as they come, each by itself; through float16 as kept tokens."""
     compute = on_arrays(backbone.trunk, backbone)
     return lambda images: torch.from_numpy(compute(images.numpy()).astype(np.float16))
-
-
-def refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> None:
-    """Refuse a network that can't be trained, as `trained_network`."""
-    cut = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
-    n_targets, n_features = classifier.head_weight.shape
-    backbone = restore_backbone(cut)
-    trained_network(
-        backbone,
-        torch.zeros(n_targets, n_features + 1),
-        scaling=None,
-        precision=_asked_precision(backbone),
-        tune=network.tune,
-        lora_rank=network.lora_rank,
-    )
-
-
-def _asked_precision(backbone: Backbone) -> torch.dtype | None:
-    """What settings ask for; None for what the hardware has."""
-    return torch.float32 if backbone.settings.precision == "float32" else None
 
 
 def _only_source(classifier: Classifier) -> FeatureSource:

@@ -10,6 +10,7 @@ from classify.model.classifier import Classifier, features, new_classifier, new_
 from classify.model.folder import load_classifier
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.head import HeadSettings
+from classify.setup.targets import refuse_other_targets
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
@@ -30,12 +31,7 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
     classifier = load_classifier(settings.init)
     if settings.head.start != "pretrained":  # features alone, whatever they were learned for
         return new_classifier([*classifier.feature_sources, *beside], info.targets)
-    if lacking := [name for name in info.targets if name not in classifier.targets]:
-        raise InputError(
-            f"{settings.init}: its head was trained for {', '.join(classifier.targets)}, but the "
-            f"data set has {', '.join(lacking)} too; leave head.start out, or pretrain on a set "
-            "that has the same targets"
-        )
+    refuse_other_targets(settings.init, classifier.targets, info)
     if classifier.hidden is not None:
         raise InputError(
             f"{settings.init}: its head has a hidden layer, which training can't start from; "

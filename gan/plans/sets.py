@@ -9,9 +9,11 @@ from gan.package.description import BankShape, Description, PhantomBankShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.plans.conditions import published_table
 from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
-from synthdp.privacy.promise.statement import Statement, passed_on
+from synthdp.privacy.promise.statement import Statement, make_statement, passed_on
+from synthdp.runs.to_come import AllToCome
 
 if TYPE_CHECKING:
     from gan.plans.published import PublishedTable
@@ -37,13 +39,30 @@ class GeneratePlan:
     statement: Statement
 
 
-def plan_generate(settings: GenerateSettings) -> Statement:
+def plan_generate(settings: GenerateSettings, to_come: AllToCome | None = None) -> Statement:
     """What the data set will promise: what its generator did.
 
+    Args:
+        settings: of the stage.
+        to_come: runs that are only planned yet, where `run` may be one of them.
+
     Raises:
-        InputError: when the run is not that of a finished generator, or the images don't fit on the
-            disk.
+        InputError: when the run is not that of a finished generator, it is asked for what it does
+            not draw, or the images don't fit on the disk.
     """
+    planned = (to_come or {}).get(settings.run)
+    if planned is not None:
+        made_by = planned.settings
+        assert isinstance(made_by, TrainGanSettings)  # nothing else that is planned draws images
+        _refuse_truncated_bank(settings, keeps_images=made_by.method == "selection")
+        settings.refuse_other_classes(planned.targets if len(planned.targets) > 1 else ())
+        return make_statement(
+            planned.lineage,
+            subject="data set",
+            delta=made_by.privacy.delta,
+            unit=planned.lineage.unit,
+            population=made_by.privacy.population,
+        )
     plan = generation_plan(settings)
     checked_size(settings, plan.info)
     return plan.statement
@@ -57,11 +76,7 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
     """
     generator = open_generator(settings.run)
     shape = generator.description.shape
-    if settings.truncation < 1 and isinstance(shape, BankShape | PhantomBankShape):
-        raise InputError(
-            f"truncation: {settings.run} keeps images and has no styles to bring nearer to their "
-            "mean; leave truncation out"
-        )
+    _refuse_truncated_bank(settings, keeps_images=isinstance(shape, BankShape | PhantomBankShape))
     description, promise = generator.description, generator.statement
     known = description.shape.conditions
     settings.refuse_other_classes(known.findings)
@@ -87,6 +102,19 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
         delta=statement.delta if statement.lineage.releases else None,
     )
     return GeneratePlan(generator, facts, drawn, info, statement)
+
+
+def _refuse_truncated_bank(settings: GenerateSettings, *, keeps_images: bool) -> None:
+    """Refuse to truncate a generator that keeps images.
+
+    Raises:
+        InputError: saying why it can't be.
+    """
+    if settings.truncation < 1 and keeps_images:
+        raise InputError(
+            f"truncation: {settings.run} keeps images and has no styles to bring nearer to their "
+            "mean; leave truncation out"
+        )
 
 
 def _facts(

@@ -17,7 +17,14 @@ from gan.plans.conditions import (
 from gan.private.pool import refuse_missing_conditions
 from gan.settings.train import TrainGanSettings
 from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_several
-from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_small_population, units_of
+from synthdp.data.dataset import (
+    Dataset,
+    Row,
+    open_dataset,
+    refuse_small_population,
+    refuse_volumes,
+    units_of,
+)
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
 from synthdp.data.people.folds import left_out_words, rows_outside_fold
@@ -31,6 +38,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.units import Unit
+from synthdp.runs.to_come import AllToCome
 
 if TYPE_CHECKING:
     from gan.plans.published import PublishedTable
@@ -38,14 +46,12 @@ if TYPE_CHECKING:
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 
 
-def plan_train_gan(
-    settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> Statement:
+def plan_train_gan(settings: TrainGanSettings, to_come: AllToCome | None = None) -> Statement:
     """What the generator will promise; reads no image.
 
     Args:
         settings: of the run.
-        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
+        to_come: runs that are only planned yet, where `init` may be one of them.
 
     Raises:
         InputError: when the data set or `init` cannot be used, or the ancestors have spent the
@@ -77,9 +83,10 @@ class GanPlan:
         return self.conditions.finding_shares or None
 
 
-def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None) -> GanPlan:
+def gan_plan(settings: TrainGanSettings, to_come: AllToCome | None = None) -> GanPlan:
     """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
     dataset = open_dataset(settings.data)
+    refuse_volumes(dataset.info)
     targets = chosen_targets(dataset.info, settings.targets)
     if settings.method in {"dp_discriminator", "selection"}:
         refuse_several(targets, f"method: {settings.method}")
@@ -143,13 +150,13 @@ def _ancestors(
     dataset: Dataset,
     conditions: Conditions,
     table: "PublishedTable | None",
-    to_come: Mapping[Path, Lineage],
+    to_come: AllToCome,
 ) -> Lineage:
     """What a generator descends from beside its own training."""
     lineages = [dataset.info.lineage]
     if settings.init is not None:
-        planned = to_come.get(settings.init)
-        lineages.append(planned or _init_lineage(settings.init, settings.shape(conditions)))
+        planned, shape = to_come.get(settings.init), settings.shape(conditions)
+        lineages.append(planned.lineage if planned else _init_lineage(settings.init, shape))
     if table is not None:
         lineages.append(Lineage(public=(table.name,)))
     if settings.method == "embedding":

@@ -125,7 +125,9 @@ class Dataset:
         return self.private / LEDGER
 
 
-def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.floating]) -> None:
+def refuse_one_class(
+    where: str, names: Sequence[str], targets: NDArray[np.floating], *, tells: bool = True
+) -> None:
     """Refuse images whose targets, (N, T) with nan for unknown, are all of one class.
 
     Where some of several targets have both classes, whoever holds the images is told of the others.
@@ -134,6 +136,7 @@ def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.float
         where: the data set and the split, for the error.
         names: of the T targets.
         targets: what is known of them.
+        tells: False for a plan, which leaves that to the training.
 
     Raises:
         InputError: naming the targets.
@@ -145,7 +148,7 @@ def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.float
             f"{where}: its images are not of both classes of {' or '.join(lacking)}, so there is "
             "nothing to tell apart; add images of the other class"
         )
-    if lacking:
+    if lacking and tells:
         logger.info(
             "%s: its images are of one class of %s, of which nothing can be learned",
             where,
@@ -345,6 +348,20 @@ def patients_in_two_splits(patients: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
+def refuse_volumes(info: DatasetInfo) -> None:
+    """Refuse a set of volumes for what takes flat images.
+
+    Raises:
+        InputError: saying what takes volumes.
+    """
+    if info.depth is not None:
+        raise InputError(
+            f"{info.name}: holds volumes of {info.sides}, and this is for flat images alone; a "
+            "head is trained on volumes with backbone.axes, and a whole network too "
+            "(docs/volumes.md)"
+        )
+
+
 def load_images(
     dataset: Dataset,
     rows: Sequence[Row],
@@ -365,12 +382,7 @@ def load_images(
     Raises:
         InputError: when an image is unreadable or unsafe; the message names its row.
     """
-    if dataset.info.depth is not None:
-        raise InputError(
-            f"{dataset.info.name}: holds volumes of {dataset.info.sides}, and this is for flat "
-            "images alone; a head is trained on volumes with backbone.axes, and a whole network "
-            "too (docs/volumes.md)"
-        )
+    refuse_volumes(dataset.info)
     size = size_px or dataset.info.size_px
     images = np.empty((len(rows), 1, size, size), dtype=np.float32)
     for index, row in enumerate(progress(rows, what="reading images")):

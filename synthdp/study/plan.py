@@ -1,17 +1,25 @@
 """What a study will promise, planned before any image is read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import read_info
+from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import with_records
 from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.runs.folder import StageCall, spelled_as_started
+from synthdp.runs.to_come import AllToCome, ToCome
 from synthdp.stages import STAGES
 from synthdp.study.settings import StudySettings
-from synthdp.study.sweep.grid import GridRow, expand_grid, refuse_unfit_grid, refuse_unfit_sets
+from synthdp.study.sweep.grid import (
+    GridRow,
+    expand_grid,
+    refuse_problems,
+    refuse_unfit_grid,
+    refuse_unfit_sets,
+)
 from synthdp.study.sweep.tuning import tuning_lineage
 
 
@@ -26,25 +34,49 @@ def plan_study(settings: StudySettings) -> Statement:
     rows = expand_grid(settings)
     refuse_unfit_grid(settings, rows)
     tuned_on = tuned_promise(settings, rows)
-    planned: dict[Path, Lineage] = {}  # by folder: what later stages of a recipe start from
+    lineages = [one.lineage for one in plan_calls(rows).values()]
+    return study_statement(settings, [*lineages, tuned_on.lineage])
+
+
+def plan_calls(rows: Sequence[GridRow], *, weights: bool = False) -> dict[Path, ToCome]:
+    """What the calls of a study will make, by folder; each is planned after what it starts from.
+
+    Args:
+        rows: of the study.
+        weights: whether files of public weights are looked for too.
+
+    Raises:
+        InputError: with all that stages would refuse in their runs, as far as settings and the
+            public values of sets tell, by the strategy that asks for it.
+    """
+    planned, unfit, problems = dict[Path, ToCome](), dict[Path, str](), list[str]()
     for row in rows:
         for call in row.calls:
-            if call.out not in planned:
-                planned[call.out] = _planned(call, planned)
-    return study_statement(settings, [*planned.values(), tuned_on.lineage])
+            if call.out not in {**planned, **unfit}:
+                try:
+                    planned[call.out] = _planned(call, planned, weights=weights)
+                except InputError as error:
+                    unfit[call.out] = str(error)
+            if call.out in unfit:  # nor can what starts from it be planned
+                problems.append(f"{row.strategy}: {unfit[call.out]}")
+                break
+    refuse_problems(problems)
+    return planned
 
 
-def _planned(call: StageCall, to_come: Mapping[Path, Lineage]) -> Lineage:
-    """What a call's result will descend from.
-
-    Images that are drawn, and networks that are pretrained on these, add nothing to what their
-    generator spent.
-    """
-    source = call.setting("run" if call.stage == "generate" else "data")
-    if source in to_come:
-        return to_come[source]
-    statement = STAGES[call.stage].planned(call.settings, to_come)
-    return statement.lineage if statement is not None else Lineage()
+def _planned(call: StageCall, to_come: AllToCome, *, weights: bool) -> ToCome:
+    """What a call will make: a run or a set."""
+    stage = STAGES[call.stage]
+    statement = stage.planned(call.settings, to_come, weights=weights)
+    stage.refuse_networks(call.settings, to_come)
+    # images have the targets of their generator, a model those of what it learns
+    source = call.setting("run") or call.setting("data")
+    learned = to_come[source].targets if source in to_come else read_info(source).targets
+    return ToCome(
+        lineage=Lineage() if statement is None else statement.lineage,
+        targets=call.setting("targets") or learned,
+        settings=call.settings,
+    )
 
 
 def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:

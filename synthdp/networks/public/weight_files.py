@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from synthdp.errors import InputError
 from synthdp.networks.settings import BackboneSettings
@@ -12,6 +13,20 @@ HUB = Path("hub")
 VARIABLE = "SYNTHDP_WEIGHTS"
 #: Beside a checkout of the project, as its developers have them.
 _SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
+
+
+_Network = TypeVar("_Network", bound=BackboneSettings)
+
+
+def without_weights(settings: _Network) -> _Network:
+    """The same network from a random start, to be tried.
+
+    Settings that no file can satisfy stay as they are, so that whoever builds the network refuses
+    them as ever: a file without its sha256, or a sha256 without a file.
+    """
+    if (settings.weights not in (None, HUB)) != (settings.sha256 is not None):
+        return settings
+    return settings.model_copy(update={"weights": None, "sha256": None})
 
 
 def weight_folders() -> list[Path]:

@@ -30,6 +30,7 @@ from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
 from synthdp.releases.release import Asked, release
+from synthdp.runs.to_come import ToCome
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]
@@ -195,8 +196,9 @@ def test_what_the_start_has_spent_is_taken_off(
         planned(spent_run(phantom_run, tmp_path / "more", mu=2.0))
     bare = planned(spent_run(phantom_run, tmp_path / "bare", mu=math.inf))
     assert math.isinf(bare.statement.epsilon)
-    to_come = {Path("planned"): Lineage(releases=(Release(stage="t", data="d", mu=0.5),))}
+    spent = Lineage(releases=(Release(stage="t", data="d", mu=0.5),))
     asked = tiny_settings(discs_as_real, tmp_path, **embedding, init=Path("planned"))
+    to_come = {Path("planned"): ToCome(lineage=spent, targets=("malignant",), settings=asked)}
     assert len(plan_train_gan(asked, to_come).lineage.releases) == 2
 
 
