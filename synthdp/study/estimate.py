@@ -1,16 +1,14 @@
 """How long a study will take, said before it starts: from public numbers and counts of rows.
 
 Of heads nearly all of it is the features of images: seconds = images x views x seconds a view, for
-each network, and a little for every head and every evaluation. A network that is trained has
-features of its own: its steps count, and all images that it is scored on. A vision transformer
-takes 2 operations for each weight and token, so its seconds a view are weights x tokens x a
-constant; the size and the patch stand in its name. The figures below were measured on one core of a
-busy server (2026): 648 s for 1520 images, 8 views and two networks, and a head. A faster machine
-takes less. What is kept from before (features, finished runs) is not counted as done, so that it
-may take less.
+each network, and a little for every head and every evaluation. A network that is trained takes for
+each patient that a step draws the gradient of its images, and with privacy what clips a vector of
+all its weights; for each step as long a vector of noise; and the features of all images that it is
+scored on. What networks take is measured on this machine (`synthdp.networks.speed`), all else was
+measured on one core of a busy server (2026), where others take more or less. What is kept from
+before (features, finished runs) is not counted as done, so that it may take less.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -19,34 +17,13 @@ from typing import Any
 
 from synthdp.data.dataset import open_dataset
 from synthdp.networks.settings import FeatureSettings
+from synthdp.networks.speed import seconds_a_view, training_speed
+from synthdp.privacy.units import Part
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid
 
-#: Millions of weights of vision transformers by the size in their names (Dosovitskiy et al., arXiv
-#: 2010.11929; Touvron et al., arXiv 2012.12877; Oquab et al., arXiv 2304.07193).
-MILLIONS_OF_WEIGHTS = {
-    "tiny": 5.7,
-    "small": 22,
-    "base": 86,
-    "large": 304,
-    "huge": 632,
-    "giant": 1136,
-}
-_TRANSFORMER = re.compile(rf"({'|'.join(MILLIONS_OF_WEIGHTS)})_patch(\d+)")
-#: Seconds of one core for a million weights and a token.
-SECONDS_A_MILLION = 1.6e-5
-#: Seconds of one core for one view of an image by networks of other kinds, and the side in pixels
-#: at which it was measured; the time grows with the pixels.
-SECONDS_A_VIEW = {
-    "tf_efficientnet_lite0": (0.007, 160),
-    "resnet18": (0.010, 160),
-    "resnet50": (0.020, 160),
-    "test_vit": (0.0001, 64),
-}
-#: What is not known by its name counts as a small transformer.
-_OTHER = (0.050, 168)
 #: Seconds of one core for a head of 600 steps: what any takes, and what 1000 images add.
 SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
 #: What a head takes of that which is trained together with another.
@@ -56,28 +33,17 @@ SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: Seconds of one core for a thousand images of 128 px shown to a generator, by its method, and for
 #: one that is drawn.
 SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
-#: Of those that select from a pool whose features are kept: those of a patient's image, which are
-#: kept, too, and weights.
+#: Of those that select from a pool: those of an image, of a candidate or a patient, which are kept,
+#: and weights.
 SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 8.0
-#: A training step of blocks costs so many times the features of its images (forward and backward),
-#: and one that clips each patient's gradient so many times.
-TRAINING, PRIVATE_TRAINING = 3.0, 6.0
-#: How many blocks the transformers have of which some are trained.
-BLOCKS = 12
+#: In batches an image's gradient takes so much of what it takes by itself.
+IN_BATCHES = 0.6
+#: Seconds of one core for a million weights: to clip a patient's vector of them and add it, and to
+#: draw the noise of a step, by its generator.
+SECONDS_TO_CLIP = 0.007
+SECONDS_OF_NOISE = {"philox": 0.05, "shake256": 0.25}
 #: What people are given, in minutes: nobody knows it better.
 _ROUND_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1440)
-
-
-def seconds_a_view(backbone: FeatureSettings) -> float:
-    """Seconds of one core that a network takes for one view of an image."""
-    transformer = _TRANSFORMER.search(backbone.name)
-    if transformer is not None:
-        size, patch = transformer.groups()
-        tokens = (backbone.size_px / int(patch)) ** 2
-        return MILLIONS_OF_WEIGHTS[size] * tokens * SECONDS_A_MILLION
-    seconds, side = SECONDS_A_VIEW.get(backbone.name, _OTHER)
-    scale: float = (backbone.size_px / side) ** 2
-    return seconds * scale
 
 
 def study_estimate(settings: StudySettings) -> str:
@@ -118,8 +84,8 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
                 drawn[call.out] = getattr(call.settings, "count", 0)
                 total += _generator(call) + drawn[call.out] * SECONDS_A_DRAWN
                 if call.setting("method") == "selection":
-                    data = call.setting("data")
-                    seen[data, "selection"] = _images([data]) * SECONDS_A_SELECTED
+                    for path in (call.setting("data"), *call.setting("selection").pool):
+                        seen[path, "selection"] = _images([path]) * SECONDS_A_SELECTED
                 continue
             if call.stage == "pretrain":
                 n_shown = _images([call.setting("data")], drawn)
@@ -127,6 +93,10 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
                 continue
             if call.setting("network") is not None:
                 total += _network_seconds(settings, call)
+                centre, own = call.setting("centre"), call.setting("backbone")
+                if centre is not None:  # which models of one network share
+                    key = (centre, f"{own.name} {own.views}")
+                    seen[key] = _images([centre]) * own.views * seconds_a_view(own)
                 continue
             common = STAGES[call.stage].common(call.settings)
             beside = common is not None and common in shared
@@ -150,21 +120,42 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
 
 def _network_seconds(settings: StudySettings, call: StageCall) -> float:
     """Of a run that trains a network: its steps, and the images that its model is scored on."""
-    network, backbone = call.setting("network"), call.setting("backbone")
-    backbone = backbone or settings.trained_backbone or settings.backbone
+    network, backbone = call.setting("network"), _trained_backbone(settings, call)
     # none may be there: a refusal would tell whether the last of the patients is
     trained_on = open_dataset(call.setting("data")).split("train", may_be_empty=True)
     images = Counter(row.patient_id for row in trained_on)
     most = network.max_images or max(images.values(), default=0)
-    a_pass = sum(min(n, most) for n in images.values()) * network.views
-    seen = a_pass * network.sampling_rate * network.steps
-    times = PRIVATE_TRAINING if call.setting("privacy").protects else TRAINING
+    left = _share_left(call.setting("leave_out"), call.setting("share"))
+    draws = left * network.sampling_rate * network.steps  # of each patient
+    views = sum(min(n, most) for n in images.values()) * network.views
+    one, privacy = training_speed(backbone, network.trainable_blocks), call.setting("privacy")
+    seconds = views * draws * one.seconds
+    if privacy.protects:
+        seconds += len(images) * draws * one.millions * SECONDS_TO_CLIP
+        seconds += network.steps * one.millions * SECONDS_OF_NOISE[privacy.noise]
+    else:
+        seconds *= IN_BATCHES
     scored = sum(
         len(open_dataset(on.data).split(on.manifest_split, may_be_empty=True))
         for on in settings.evaluation_sets
     )
-    seconds: float = (seen * times + scored * backbone.views) * seconds_a_view(backbone)
-    return seconds
+    if one.keeps_tokens:
+        scored += left * len(trained_on) * network.views
+    total: float = seconds + scored * backbone.views * seconds_a_view(backbone)
+    return total
+
+
+def _trained_backbone(settings: StudySettings, call: StageCall) -> FeatureSettings:
+    """The network that a run trains: its own, or that of the pretraining that it starts from."""
+    whole = call.setting("network").trainable_blocks == "all"
+    pretrained = settings.trained_backbone if whole else None
+    own: FeatureSettings = call.setting("backbone") or pretrained or settings.backbone
+    return own
+
+
+def _share_left(fold: Part | None, share: float | None) -> float:
+    """Which share of the patients a run is trained on."""
+    return (1 if fold is None else 1 - 1 / fold.of) * (share or 1)
 
 
 def _generator(call: StageCall) -> float:
@@ -191,12 +182,14 @@ def _head(head: Any, n_images: int) -> float:
 
 
 def _pretraining(n_images: int, settings: Any) -> float:
-    """Of blocks alone, what is before them is computed once for each image."""
-    passes, blocks = TRAINING * settings.epochs, settings.trainable_blocks
-    if blocks != "all":
-        passes = 1 + passes * min(blocks / BLOCKS, 1)
-    seconds: float = passes * n_images * seconds_a_view(settings.backbone)
-    return seconds
+    """Of its epochs, and of features of all images in the end."""
+    passes, seconds = 1, 0.0
+    if settings.trainable_blocks != 0:
+        one = training_speed(settings.backbone, settings.trainable_blocks)
+        seconds = settings.epochs * one.seconds * IN_BATCHES
+        passes += settings.views if one.keeps_tokens else 0
+    total: float = n_images * (seconds + passes * seconds_a_view(settings.backbone))
+    return total
 
 
 def estimate_words(seconds: float) -> str:

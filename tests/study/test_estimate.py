@@ -7,17 +7,33 @@ from synthdp.cli import main
 from synthdp.config.settings import dump_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.networks.settings import FeatureSettings
+from synthdp.networks.speed import TrainingSpeed, seconds_a_view, training_speed
+from synthdp.study import estimate
 from synthdp.study.estimate import (
-    PRIVATE_TRAINING,
+    IN_BATCHES,
     SECONDS_AN_EVALUATION,
+    SECONDS_OF_NOISE,
+    SECONDS_TO_CLIP,
     SECONDS_TO_START,
-    TRAINING,
     estimate_words,
-    seconds_a_view,
     study_seconds,
 )
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import expand_grid
+
+#: What networks take in tests on terms: seconds of a view, and of a gradient.
+A_VIEW, A_GRADIENT, MILLIONS = 0.01, 0.05, 3.0
+
+
+@pytest.fixture
+def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network takes the same on every machine."""
+    monkeypatch.setattr(estimate, "seconds_a_view", lambda backbone: A_VIEW)
+
+    def speed(backbone: FeatureSettings, blocks: object) -> TrainingSpeed:
+        return TrainingSpeed(A_GRADIENT, MILLIONS, keeps_tokens=blocks not in (0, "all"))
+
+    monkeypatch.setattr(estimate, "training_speed", speed)
 
 
 def seconds(settings: StudySettings) -> float:
@@ -45,27 +61,6 @@ def test_longer_heads_take_longer(tmp_path: Path) -> None:
         for steps in (100, 1000)
     )
     assert long > short + 4
-
-
-@pytest.mark.parametrize(
-    ("name", "size_px", "measured"),
-    [
-        ("vit_tiny_patch16_224", 64, 0.0015),
-        ("vit_tiny_patch16_224.augreg_in21k", 168, 0.010),
-        ("vit_small_patch14_dinov2", 168, 0.050),
-        ("tf_efficientnet_lite0", 160, 0.007),
-    ],
-)
-def test_a_network_takes_what_was_measured(name: str, size_px: int, measured: float) -> None:
-    assert seconds_a_view(FeatureSettings(name=name, size_px=size_px)) == pytest.approx(
-        measured, rel=0.25
-    )
-
-
-def test_two_networks_and_eight_views_take_what_they_took() -> None:
-    small = FeatureSettings(name="vit_small_patch14_dinov2", size_px=168)
-    lite = FeatureSettings(name="tf_efficientnet_lite0", size_px=160)
-    assert 1520 * 8 * (seconds_a_view(small) + seconds_a_view(lite)) == pytest.approx(648, rel=0.25)
 
 
 def test_a_small_study_of_a_tiny_network_takes_less_than_a_minute(tmp_path: Path) -> None:
@@ -99,19 +94,97 @@ def test_other_sets_and_pretraining_count_too(tmp_path: Path) -> None:
     assert seconds(centred) < seconds(pretrained) < seconds(longer)
 
 
-def test_networks_that_are_trained_count_by_their_steps_and_what_they_are_scored_on(
+@pytest.mark.usefixtures("known_speed")
+def test_networks_that_are_trained_count_by_gradients_clipping_noise_and_scores(
     tmp_path: Path,
 ) -> None:
-    values = small_study(tmp_path) | {"strategies": ["blocks_only"], "seeds": [0], "epsilons": [6]}
-    network = {"steps": 100, "sampling_rate": 0.5, "max_images": 1}
-    short, long = (
-        seconds(study_settings(values, network={**network, "steps": steps})) for steps in (100, 200)
-    )
-    a_view = seconds_a_view(FeatureSettings(name="test_vit", size_px=32))
-    assert long - short == pytest.approx(PRIVATE_TRAINING * 100 * 0.5 * 12 * a_view)
-    plain = seconds(study_settings(values, network=network, epsilons=["none"]))
-    assert short - plain == pytest.approx((PRIVATE_TRAINING - TRAINING) * 100 * 0.5 * 12 * a_view)
-    assert plain > TRAINING * 100 * 0.5 * 12 * a_view + 24 * a_view  # 24 images are scored
+    values = small_study(tmp_path) | {"strategies": ["whole_only"], "seeds": [0], "epsilons": [6]}
+    n_patients, n_images = 12, 24
+
+    def of(**network: object) -> float:
+        asked = {"steps": 100, "sampling_rate": 0.5, "max_images": 1, **network}
+        privacy = {"population": 50, "delta": 1e-3, "noise": "philox"}
+        plain = network.pop("plain", False)
+        asked.pop("plain", None)
+        changes = {"epsilons": ["none"]} if plain else {}
+        settings = study_settings(values, network=asked, privacy=privacy, **changes)
+        return seconds(settings) - SECONDS_TO_START - SECONDS_AN_EVALUATION
+
+    scores, drawn = n_images * A_VIEW, 100 * 0.5
+    of_patients = n_patients * (A_GRADIENT + MILLIONS * SECONDS_TO_CLIP)
+    noise = 100 * MILLIONS * SECONDS_OF_NOISE["philox"]
+    assert of() == pytest.approx(drawn * of_patients + noise + scores)
+    assert of(steps=200) == pytest.approx(2 * (of() - scores) + scores)
+    # all images of a patient have a gradient, and one clipping
+    more = drawn * (n_images - n_patients) * A_GRADIENT
+    assert of(max_images=None) == pytest.approx(of() + more)
+    without = drawn * n_patients * A_GRADIENT * IN_BATCHES
+    assert of(plain=True) == pytest.approx(without + scores)
+
+
+@pytest.mark.usefixtures("known_speed")
+def test_a_fold_that_is_left_out_takes_no_step(tmp_path: Path) -> None:
+    values = small_study(tmp_path) | {
+        "strategies": ["whole_only"],
+        "seeds": [0],
+        "epsilons": ["none"],
+    }
+    values |= {"network": {"steps": 100, "sampling_rate": 0.5, "max_images": 1}}
+    whole = seconds(study_settings(values)) - SECONDS_TO_START
+    folds = {"evaluate_on": [], "cross_validation": {"folds": 4}}
+    four = seconds(study_settings(values, **folds)) - SECONDS_TO_START
+    fixed = SECONDS_AN_EVALUATION + 24 * A_VIEW  # features of all are made for whatever is scored
+    assert four - 4 * fixed == pytest.approx(3 * (whole - fixed))
+
+
+@pytest.mark.usefixtures("known_speed")
+def test_features_of_the_centre_and_tokens_of_a_frozen_part_are_made_once(tmp_path: Path) -> None:
+    phantoms = clinic_set(tmp_path / "phantoms", "phantom")
+    n_images = len(open_dataset(phantoms).rows)
+    values = small_study(tmp_path) | {"strategies": ["whole_only"], "epsilons": [6]}
+    values |= {"network": {"steps": 1}}
+    without, centred = (seconds(study_settings(values, phantoms=one)) for one in (None, phantoms))
+    assert centred - without == pytest.approx(n_images * A_VIEW)  # of both seeds
+    blocks = {**values, "strategies": ["blocks_only"]}
+    kept = seconds(study_settings(blocks)) - without
+    assert kept == pytest.approx(2 * 24 * A_VIEW)
+
+
+@pytest.mark.usefixtures("known_speed")
+def test_pretraining_counts_its_epochs_and_features_in_the_end(tmp_path: Path) -> None:
+    phantoms = clinic_set(tmp_path / "phantoms", "phantom")
+    n_images = len(open_dataset(phantoms).rows)
+    values = small_study(tmp_path) | {"strategies": ["phantoms_only"], "epsilons": ["none"]}
+    values |= {"phantoms": phantoms, "seeds": [0]}
+
+    def of(**pretrain: object) -> float:
+        settings = study_settings(values, pretrain={"views": 1, **pretrain})
+        return seconds(settings) - SECONDS_TO_START - SECONDS_AN_EVALUATION
+
+    epoch = n_images * A_GRADIENT * IN_BATCHES
+    assert of(epochs=3, trainable_blocks="all") == pytest.approx(3 * epoch + n_images * A_VIEW)
+    assert of(epochs=3, trainable_blocks=2) == pytest.approx(3 * epoch + 2 * n_images * A_VIEW)
+    assert of(trainable_blocks=0) == pytest.approx(n_images * A_VIEW)
+
+
+def test_what_a_network_takes_is_measured_once_and_grows_with_what_it_sees() -> None:
+    small = FeatureSettings(name="vit_tiny_patch16_224", size_px=64)
+    large = small.model_copy(update={"size_px": 160})
+    assert 0 < 2 * seconds_a_view(small) < seconds_a_view(large)  # 16 patches, and 100
+    elsewhere = small.model_copy(update={"weights": Path("hub"), "views": 8, "whiten": 0.5})
+    assert seconds_a_view(elsewhere) == seconds_a_view(small)
+    volumes = small.model_copy(update={"axes": (0, 2), "slices": 5})
+    assert seconds_a_view(volumes) == pytest.approx(10 * seconds_a_view(small))
+
+
+def test_a_gradient_takes_longer_than_a_view_and_counts_the_weights_that_move() -> None:
+    network = FeatureSettings(name="vit_tiny_patch16_224", size_px=160)
+    whole, blocks = training_speed(network, "all"), training_speed(network, 2)
+    assert whole.seconds > seconds_a_view(network)
+    assert whole.seconds > 2 * blocks.seconds  # of 12 blocks
+    assert whole.millions == pytest.approx(5.5, rel=0.05)
+    assert blocks.millions == pytest.approx(2 * 0.445, rel=0.05)
+    assert (whole.keeps_tokens, blocks.keeps_tokens) == (False, True)
 
 
 def test_heads_that_are_trained_together_and_few_blocks_take_less(tmp_path: Path) -> None:
@@ -128,13 +201,6 @@ def test_heads_that_are_trained_together_and_few_blocks_take_less(tmp_path: Path
         for blocks in (1, "all")
     )
     assert few < every
-
-
-def test_a_larger_side_takes_as_much_longer_as_it_has_pixels() -> None:
-    small = FeatureSettings(name="tf_efficientnet_lite0", size_px=80)
-    large = FeatureSettings(name="tf_efficientnet_lite0", size_px=160)
-    assert seconds_a_view(large) == pytest.approx(4 * seconds_a_view(small))
-    assert seconds_a_view(FeatureSettings(name="test_vit", size_px=168)) > 0
 
 
 @pytest.mark.parametrize(

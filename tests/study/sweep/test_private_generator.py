@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from made_up import clinic_set, study_settings
+from made_up import GENERATOR_ARMS as ARMS
+from made_up import clinic_set, of_own_generator
 
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
@@ -18,39 +19,9 @@ from synthdp.study.compare.results import read_results
 from synthdp.study.estimate import study_estimate
 from synthdp.study.plan import plan_study
 from synthdp.study.private_generator import generator_epsilon
-from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, parent_of
-
-ARMS = ["real_only", "real_and_private_synthetic", "private_pretrain_then_finetune"]
-
-
-def of_own_generator(values: dict[str, object], **changes: object) -> StudySettings:
-    root = Path(str(values["out"])).parent
-    phantoms = root / "phantoms"
-    if not phantoms.exists():
-        clinic_set(phantoms, "phantom")
-    train = {
-        "method": "embedding",
-        "size_px": 32,
-        "channels": [8, 8, 8],
-        "z_dim": 16,
-        "batch": 8,
-        "kimg": 0.02,
-        "embedding": {"features": {"name": "test_vit"}, "public": phantoms},
-    }
-    asked = {
-        "strategies": ARMS,
-        "epsilons": [6],
-        "seeds": [0],
-        "phantoms": phantoms,
-        "pretrain": {"trainable_blocks": 0, "epochs": 1},
-        "cross_validation": {"folds": 2},
-        "private_generator": {"train": train, "generate": {"per_class": 6}, "mu_share": 0.4},
-    }
-    without = {key: value for key, value in values.items() if key != "evaluate_on"}
-    return study_settings(without, **{**asked, **changes})
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 1, 6])
@@ -117,10 +88,10 @@ def test_the_study_keeps_its_epsilon_end_to_end_and_says_so_before(
     run_study(settings)  # finished: nothing is made again
 
 
-def test_patients_are_looked_at_once_for_all_generators_that_select(
+def test_patients_and_pool_are_looked_at_once_for_all_generators_that_select(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An estimate counts the features of their images once, however many generators there are."""
+    """An estimate counts the features of all images once, however many generators there are."""
     settings = of_own_generator(values, epsilons=[1, 6])
     own = settings.private_generator
     assert own is not None
@@ -144,7 +115,7 @@ def test_patients_are_looked_at_once_for_all_generators_that_select(
     rows = expand_grid(settings)
     without = estimate.study_seconds(settings, rows)
     monkeypatch.setattr(estimate, "SECONDS_A_SELECTED", 1)
-    n_images = len(open_dataset(settings.data).rows)
+    n_images = sum(len(open_dataset(path).rows) for path in (settings.data, pool))
     assert len({call.out for row in rows for call in row.calls if call.stage == "train-gan"}) > 2
     assert estimate.study_seconds(settings, rows) - without == pytest.approx(n_images)
 
