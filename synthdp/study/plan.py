@@ -52,7 +52,7 @@ def plan_calls(rows: Sequence[GridRow], *, weights: bool = False) -> dict[Path, 
     planned, unfit, problems = dict[Path, ToCome](), dict[Path, str](), list[str]()
     for row in rows:
         for call in row.calls:
-            if call.out not in {**planned, **unfit}:
+            if call.out not in planned and call.out not in unfit:
                 try:
                     planned[call.out] = _planned(call, planned, weights=weights)
                 except InputError as error:
