@@ -607,6 +607,30 @@ def test_columns_are_those_of_tables_and_not_of_who_has_a_row(files: Path, tmp_p
     one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
 
 
+def test_no_table_that_one_patient_alone_may_have_counts_for_others(
+    files: Path, tmp_path: Path
+) -> None:
+    """Beside hers, a column would be read of everybody that her table alone fills."""
+    diagnosis = {"malignant": ("pathology", "malignant")}
+    said = []
+    for name in ("with", "without"):
+        src = tmp_path / name
+        shutil.copytree(files, src)
+        if name == "with":
+            write_rows(src / "seen-1.csv", [["patient_id", "pathology"], [LOUD, "benign"]])
+        with pytest.raises(InputError, match="nothing was imported") as refused:
+            imported(
+                src, tmp_path / f"{name} set", None, target_columns=diagnosis,
+                joined={"seen-*.csv": {"on": "patient_id", "optional": True}},
+            )  # fmt: skip
+        said.append(str(refused.value).replace(str(src), "src"))
+    assert said[0] == said[1]
+    assert "joined: seen-*.csv is optional, and may find a table that one patient" in said[0]
+    beside = {"joined": {"seen.csv*": {"on": "patient_id", "optional": True}}}
+    links = files.parent / "links.csv"
+    assert imported(files, tmp_path / "named", links, **beside).rows
+
+
 @pytest.mark.parametrize("column", [1, 2, 3])
 def test_a_quote_too_many_takes_nobody_elses_rows(column: int, tmp_path: Path) -> None:
     """Between two quotes that somebody's rows do not close, others' rows would be one cell."""

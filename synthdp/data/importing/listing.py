@@ -198,13 +198,21 @@ def further_tables(settings: ListingSettings) -> list[FurtherTable]:
     """The tables that stand beside those of images, in the order of the settings.
 
     Raises:
-        InputError: when one that is needed is missing, or a pattern finds several.
+        InputError: when one that is needed is missing, or a pattern finds several, or may find one
+            of a single patient where none is needed.
     """
     further: list[FurtherTable] = []
     problems = []
     for pattern, how in settings.joined.items():
         names = files_fitting(settings.src, pattern)
-        if len(names) > 1:
+        if how.optional and settings.kind == "real" and is_pattern(pattern.rstrip("*")):
+            # its columns would count for everybody, and be gone with whose it is
+            problems.append(
+                f"joined: {pattern} is optional, and may find a table that one patient alone has, "
+                "which would decide how others' rows are read; name the table (`ages.csv`, or "
+                "`ages.csv*` where it may be packed), or set optional: false"
+            )
+        elif len(names) > 1:
             problems.append(f"joined: {len(names)} files fit {pattern}; name the right one")
         elif not names and not how.optional:
             problems.append(
