@@ -178,6 +178,32 @@ def test_of_tables_that_are_called_by_patients(
     assert "MRN" not in str(refused.value)
 
 
+def test_of_the_only_table_that_a_pattern_finds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the others it is one patient's, who is told no more of than beside them."""
+    caplog.set_level(logging.DEBUG)
+    folder = tmp_path / "export"
+    row = an_export(folder)[3]
+    table = folder / f"lesions_{row['patient_id']}.csv"
+    table.write_text(f"{';'.join(row)}\n{';'.join(row.values())}\n")
+    write_table(folder / f"scanner_{row['patient_id']}.csv", [{"name": "none", "scanner": "A"}])
+
+    def refusal(**changes: Any) -> str:
+        values = {"src": folder, "tables": ("lesions_*.csv",), "out": tmp_path / "none", **changes}
+        with pytest.raises(InputError) as refused:
+            run_dicom(DicomSettings.model_validate({**values, "whole_images": True}))
+        return str(refused.value)
+
+    beside = refusal(joined={"scanner_*.csv": {"on": "file"}})
+    assert "table 1, joined, scanner_*.csv: it has no column 'file'" in beside
+    (folder / row["file"]).unlink()
+    alone = refusal()
+    assert "table 1, row 2: file: the file is missing" in alone
+    assert "table 1: cut at each semicolon" in caplog.text
+    assert "MRN" not in beside + alone + caplog.text
+
+
 @pytest.mark.parametrize("sign", [",", ";"])
 def test_of_a_table_whose_first_row_is_a_patients(tmp_path: Path, sign: str) -> None:
     rows = an_export(tmp_path / "export")

@@ -16,6 +16,7 @@ from synthdp.data.importing.folders.folder import (
     is_pattern,
     left_out_words,
     linked_folder_problems,
+    unescaped,
 )
 from synthdp.data.importing.folders.names import folder_split, patches_by_name
 from synthdp.data.importing.folders.volumes import volumes_of
@@ -222,7 +223,8 @@ def further_tables(settings: ListingSettings) -> list[FurtherTable]:
         elif not names:
             logger.info("joined: no %s stands in `src`, so that what it says is unknown", pattern)
         else:
-            further.append(FurtherTable(settings.src / names[0], how))
+            said = unescaped(PurePosixPath(pattern).name)  # the file may be called by a patient
+            further.append(FurtherTable(settings.src / names[0], how, said))
     raise_problems(f"{settings.src}: nothing was imported", problems)
     return further
 
@@ -242,14 +244,15 @@ def read_tables(
         files: which of the named files are there; those on the disk when None.
     """
     if settings.arrays is not None:
-        (path, *others) = tables
+        (path, *others), name = tables, _names(settings, list(tables))[0]
         more = [f"arrays: {len(others)} more files fit `tables`; name one"] if others else []
         patches, findings, problems = patches_in_arrays(settings, settings.arrays, path)
-        named = [*(f"{path.name}: {problem}" for problem in problems), *more]
-        return RowsRead(patches, findings, named), f"{path.name}, image"
+        named = [*(f"{name}: {problem}" for problem in problems), *more]
+        return RowsRead(patches, findings, named), f"{name}, image"
     wanted, several = asked_columns(settings), len(tables) > 1
     read, findings = list[SourceTable](), list[Finding]()
-    for (path, split), name in zip(tables.items(), _names(settings, list(tables)), strict=True):
+    names = _names(settings, list(tables))
+    for (path, split), name in zip(tables.items(), names, strict=True):
         sheet = read_sheet(path, settings.sheet_form, wanted=wanted)
         if sheet.said:
             logger.info("%s: %s", name, sheet.said)
@@ -261,7 +264,7 @@ def read_tables(
             for one in (*joined.findings, *reported.findings)
         ]
         read.append(table)
-    counted_by = "row" if several else f"{next(iter(tables)).name}, row"
+    counted_by = "row" if several else f"{names[0]}, row"
     rows = patches_by_row(settings, read, files)
     if settings.kind == "real" and _finds_tables(settings):
         # each may be of a patient, whose columns nobody else has, and who may be the only one
@@ -278,13 +281,13 @@ def _finds_tables(settings: ListingSettings) -> bool:
 def _names(settings: ListingSettings, paths: Sequence[Path]) -> list[str]:
     """A name for each table, without its folder; those called alike are numbered in their order.
 
-    Of several that a pattern found, no name is shown: each may be of a patient, and called so.
+    A name that `tables` does not say is not shown: where a pattern finds a table, be it one alone,
+    it may be of a patient, and called so.
     """
-    said = {PurePosixPath(pattern).name for pattern in settings.tables}
-    unsaid = [path for path in paths if path.name not in said] if len(paths) > 1 else []
-    shown = unsaid if len(unsaid) > 1 else []
+    asked = settings.tables if settings.metadata is None else ()
+    said = {unescaped(PurePosixPath(pattern).name) for pattern in asked}
     names = [
-        f"table {number}" if path in shown else path.name
+        f"table {number}" if said and path.name not in said else path.name
         for number, path in enumerate(paths, start=1)
     ]
     return [

@@ -180,6 +180,11 @@ def is_pattern(text: str) -> bool:
     return glob.has_magic(_ESCAPED.sub("", text))
 
 
+def unescaped(text: str) -> str:
+    """A path below a folder, or a part of it, with its escaped signs as files have them."""
+    return _ESCAPED.sub(r"\1", text)
+
+
 class FilesBelow:
     """The files below a folder by their last names, walked once when the first is asked for.
 
@@ -200,8 +205,7 @@ class FilesBelow:
             self._by_name = _files_by_name(self._src)
         if plain or not self._by_name:
             return files_fitting(self._src, pattern)
-        name = _ESCAPED.sub(r"\1", last)
-        candidates = self._by_name.get(unicodedata.normalize("NFC", name), [])
+        candidates = self._by_name.get(unicodedata.normalize("NFC", unescaped(last)), [])
         fits = re.compile(_path_pattern(unicodedata.normalize("NFC", pattern)))
         return sorted(
             path for path in candidates if fits.fullmatch(unicodedata.normalize("NFC", path))

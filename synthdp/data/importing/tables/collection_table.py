@@ -84,13 +84,17 @@ def read_collection(name: str, tables: Path | Sequence[Path], *overrides: str) -
         raise InputError(f"{name}: there is no table {missing[0]}; correct the path")
     settings = _without_files(_mapped(name, overrides))
     further = [
-        FurtherTable(path, how) for path in paths if (how := _joined_by(settings, path)) is not None
+        FurtherTable(path, how, path.name)
+        for path in paths
+        if (how := _joined_by(settings, path)) is not None
     ]
     of_further = {table.path for table in further}
     of_images = {path: _split_of(settings, path) for path in paths if path not in of_further}
     if not of_images:
         raise InputError(f"{name}: none of the tables is one of images; name it too")
-    read, counted_by = read_tables(settings, of_images, further, _AllFiles())
+    # The caller names the tables: no pattern finds one that may be of a patient.
+    named = settings.model_copy(update={"tables": {}, "joined": {}})
+    read, counted_by = read_tables(named, of_images, further, _AllFiles())
     wrong, _ = sift(read.findings, settings.leave_out, counted_by)
     raise_problems(f"{name}: the table was not read", [*read.problems, *wrong])
     rows = tuple(

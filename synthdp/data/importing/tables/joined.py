@@ -16,10 +16,14 @@ from synthdp.data.importing.tables.sheets import Sheet, SheetForm, known_columns
 
 @dataclass(frozen=True)
 class FurtherTable:
-    """A table beside that of the images: its file, and how its rows belong to those."""
+    """A table beside that of the images: its file, how its rows belong to those, what it is called.
+
+    The name is for errors: of a file that a pattern found it is the pattern.
+    """
 
     path: Path
     how: JoinedTable
+    name: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def joined_sheet(sheet: Sheet, further: Sequence[FurtherTable]) -> SheetMade:
 
 
 def _joined(sheet: Sheet, table: FurtherTable) -> SheetMade:
-    how, name = table.how, table.path.name
+    how, name = table.how, table.name
     wanted = [(column,) for column in how.on.values()]
     other = read_sheet(table.path, SheetForm(header=how.header), wanted=wanted)
     keys = {one: find_column([one], sheet.columns) for one in how.on}

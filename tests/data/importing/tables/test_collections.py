@@ -127,7 +127,7 @@ def test_a_table_with_other_names_for_its_columns(
     )
     with caplog.at_level("INFO"):
         dataset = imported(src, "table")
-    assert "Export.csv: cut at each semicolon, header in row 3" in caplog.text
+    assert "table 1: cut at each semicolon, header in row 3" in caplog.text
     assert [(row.patient_id, row.split) for row in dataset.rows] == [
         ("7", "train"),
         ("8", "val"),
