@@ -18,6 +18,8 @@ from synthdp.storage.kept_digests import KeptDigests
 
 #: Digests of the images beside the key, which authenticates them.
 DIGESTS_FILE = "digests"
+#: In place of the digest of an image that can't be read, which is another one once it can be.
+_UNREAD = bytes(32)
 
 
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
@@ -53,13 +55,15 @@ def _digested(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bytes]:
         yield digest
 
 
-def _image_digests(dataset: Dataset, rows: Sequence[Row]) -> list[bytes]:
-    """The SHA-256 of each row's image file."""
+def _image_digests(
+    dataset: Dataset, rows: Sequence[Row], *, unread: bytes | None = None
+) -> list[bytes]:
+    """The SHA-256 of each row's image file; `unread` as of `KeptDigests.of`."""
     key = None
     with suppress(OSError):  # a set that was received has no key, and nothing is kept beside it
         key = (dataset.private / KEY_FILE).read_bytes() or None
     kept = KeptDigests(dataset.root, dataset.private / DIGESTS_FILE, key)
-    return kept.of(row.image for row in rows)
+    return kept.of((row.image for row in rows), unread=unread)
 
 
 def set_digests(root: Path) -> dict[str, str]:
@@ -83,7 +87,9 @@ def set_digests(root: Path) -> dict[str, str]:
         key: value for key, value in read_json(root / "dataset.json").items() if key != "ledger"
     }
     images = sha256()
-    for digest in _image_digests(dataset, dataset.rows):
+    # The whole set is looked at for runs that leave somebody out too: an image that can't be read
+    # stops those that need it, where it is needed, and counts here as what it is.
+    for digest in _image_digests(dataset, dataset.rows, unread=_UNREAD):
         images.update(digest)
     plain = {
         "facts": sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),

@@ -39,14 +39,19 @@ class KeptDigests:
     def __init__(self, root: Path, path: Path, key: bytes | None) -> None:
         self._root, self._path, self._key = root, path, key
 
-    def of(self, names: Iterable[str]) -> list[bytes]:
+    def of(self, names: Iterable[str], *, unread: bytes | None = None) -> list[bytes]:
         """The SHA-256 of each of these files below the folder, 32 bytes each.
 
         What was read is kept for the next time, where the folder can be written to. A file that was
         changed just now is read again then, since another change might not show in its times.
 
+        Args:
+            names: of the files.
+            unread: stands for a file that can't be read; it is refused when None.
+
         Raises:
-            OSError: when a file can't be read.
+            OSError: when a file can't be read, unless something stands for it.
+            RunError: when no file descriptor is left.
         """
         kept = self._read()
         digests, new = list[bytes](), dict[bytes, bytes]()
@@ -54,12 +59,18 @@ class KeptDigests:
             path = os.path.join(self._root, name)
             tag = self._tag(name)
             entry = kept.get(tag)
-            if entry is not None and entry[: _STATE.size] == _STATE.pack(
-                *FileState.of(os.stat(path))
-            ):
-                digests.append(entry[_STATE.size :])
-                continue
-            digest, state = _read_digest(path)
+            try:
+                if entry is not None and entry[: _STATE.size] == _STATE.pack(
+                    *FileState.of(os.stat(path))
+                ):
+                    digests.append(entry[_STATE.size :])
+                    continue
+                digest, state = _read_digest(path)
+            except OSError as error:
+                refuse_without_descriptors(error)
+                if unread is None:
+                    raise
+                digest, state = unread, None
             digests.append(digest)
             if state is not None:
                 new[tag] = _STATE.pack(*state) + digest

@@ -4,13 +4,17 @@ Import refuses such an image; here it is damaged in the set, as on a failing dis
 folds are made and kept together, which is where one that no run asks for could stop them all.
 """
 
-from collections.abc import Callable
+import builtins
+import errno
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 from made_up import clinic_set, random_run
 from numpy.testing import assert_array_equal
+from torch import Tensor
 
 from classify.evaluate import run_evaluate
 from classify.settings.finished import EvaluateSettings
@@ -46,20 +50,45 @@ def without(clinic: Path, out: Path) -> Path:
     return without_one_patient(clinic, out, GONE)
 
 
+def head_of(data: Path, out: Path) -> Mapping[str, Tensor]:
+    """The weights of a head on all but the patient's fold."""
+    head = {"steps": 5, "views": 2}
+    run = finetuned(data, out, leave_out=f"{OWN}/{FOLDS}", privacy=FIXED, head=head)
+    return load_weights(run / "model" / "weights.safetensors")
+
+
+def assert_same_head(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert_array_equal(tensor, other[name], name)
+
+
 @pytest.mark.parametrize("neighbour", [damaged, without])
 def test_a_head_is_the_same_whatever_becomes_of_who_is_left_out(
     neighbour: Callable[[Path, Path], Path], clinic: Path, tmp_path: Path
 ) -> None:
-    sets = [neighbour(clinic, tmp_path / "neighbour"), clinic]
-    heads = []
-    for data in sets:
-        head = {"steps": 5, "views": 2}
-        asked = {"leave_out": f"{OWN}/{FOLDS}", "privacy": FIXED, "head": head}
-        run = finetuned(data, tmp_path / "runs" / data.name, **asked)
-        heads.append(load_weights(run / "model" / "weights.safetensors"))
-    assert heads[0].keys() == heads[1].keys()
-    for name, tensor in heads[0].items():
-        assert_array_equal(tensor, heads[1][name], name)
+    beside = neighbour(clinic, tmp_path / "neighbour")
+    assert_same_head(head_of(beside, tmp_path / "one"), head_of(clinic, tmp_path / "other"))
+
+
+def test_a_disk_that_fails_at_who_is_left_out_stops_those_alone_who_need_it(
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a set has changed is told of all of it, where the image can't be read either."""
+    whole = head_of(copytree(clinic, tmp_path / "whole"), tmp_path / "other")
+    rows = open_dataset(clinic).rows
+    lost = {str(clinic / row.image) for row in rows if row.patient_id == GONE}
+    plainly = builtins.open
+
+    def failing(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(file) in lost:
+            raise OSError(errno.EIO, "Input/output error")
+        return plainly(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", failing)
+    assert_same_head(head_of(clinic, tmp_path / "one"), whole)
+    with pytest.raises(InputError, match=r"clinic/manifest\.csv, row \d+: the file cannot be read"):
+        finetuned(clinic, tmp_path / "run", leave_out=f"{OTHER}/{FOLDS}", privacy=FIXED)
 
 
 def test_a_run_that_meets_the_patient_is_refused(clinic: Path, tmp_path: Path) -> None:

@@ -128,3 +128,13 @@ def test_without_a_key_or_the_right_to_write_nothing_is_kept(
 def test_a_missing_file_is_an_error_of_the_system(root: Path, kept: KeptDigests) -> None:
     with pytest.raises(FileNotFoundError):
         kept.of(["none.png"])
+
+
+def test_something_may_stand_for_a_file_that_cannot_be_read(root: Path, kept: KeptDigests) -> None:
+    """Nothing of it is kept: the file is looked at again."""
+    before, unread = true_digests(root), bytes(32)
+    kept.of(NAMES)
+    (root / NAMES[0]).rename(root / "elsewhere")
+    assert kept.of(NAMES, unread=unread) == [unread, *before[1:]]
+    (root / "elsewhere").rename(root / NAMES[0])
+    assert kept.of(NAMES, unread=unread) == before
