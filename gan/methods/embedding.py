@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan.methods.claim import claimed
 from gan.methods.examples import images_of_plan
-from gan.methods.release import released
+from gan.methods.release import is_released, released
 from gan.methods.training import begun_training, checkpointed_training
 from gan.network.generator import Generator
 from gan.package.model import load_generator
@@ -49,18 +49,17 @@ def train_on_embedding(
     embedding = settings.embedding
     assert embedding is not None  # TrainGanSettings asks for it
     device = chosen_device(settings.device)
+    features = public_features(embedding, settings.size_px, device)
+    vectors = None
+    if not is_released(run):
+        vectors = image_vectors(features, images_of_plan(plan, settings.size_px).images)
     if plan.privacy.mechanism is None:
         ledger = Ledger(run.ledger_path)
         plan.privacy.record(ledger)
     else:
         ledger, plan = claimed(settings, run, plan, block_steps=1)
-    features = public_features(embedding, settings.size_px, device)
     saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
-    tensors = released(
-        settings, run, plan, ledger,
-        vectors=lambda: image_vectors(features, images_of_plan(plan, settings.size_px).images),
-        saved=saved,
-    )  # fmt: skip
+    tensors = released(settings, run, plan, ledger, vectors=vectors, saved=saved)
     features = with_directions(features, tensors)
     target = matched_target(
         tensors["sums"].to(device), plan, constant=embedding.constant,

@@ -1,6 +1,6 @@
 """The one noisy release of a run: the mean of public features, made and saved once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -22,34 +22,39 @@ from synthdp.runs.folder import Run
 SUMS_FILE = "embedding.safetensors"
 
 
+def is_released(run: Run) -> bool:
+    """Whether the release of the run was made: nothing is read of patients from then on."""
+    return (run.private / SUMS_FILE).is_file()
+
+
 def released(
     settings: TrainGanSettings,
     run: Run,
     plan: GanPlan,
     ledger: Ledger,
     *,
-    vectors: Callable[[], Tensor],
+    vectors: Tensor | None,
     saved: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """The release of the run, made and saved once, read from its file ever after.
 
-    The `vectors` (N, 1 + D) of the plan's rows are asked for where it isn't made yet. The `sums`
-    are (2, 1 + D), with more rows where conditions are told, or one row of several findings. What
-    was found of the public features is `saved` beside them: another processor may find other
+    The `vectors` (N, 1 + D) are those of the plan's rows, None where it is made already. They are
+    computed before the run claims its release, so that an image that can't be read costs none. The
+    `sums` are (2, 1 + D), with more rows where conditions are told, or one row of several findings.
+    What was found of the public features is `saved` beside them: another processor may find other
     directions that are as good.
     """
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     rows, size = None, 0
-    if not path.is_file():
-        of_images = vectors()
-        size = of_images.shape[1]
+    if vectors is not None:
+        size = vectors.shape[1]
         note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = unit_indices(plan)
         labels = known_labels(plan.rows, plan.targets)
         part = condition_part(settings, plan.conditions)
         codes = encode_known(plan.conditions, plan.rows if part else ())
         rows = vectors_of_patients(
-            of_images, labels, units, len(names), plan.public_shares, codes=codes, part=part
+            vectors, labels, units, len(names), plan.public_shares, codes=codes, part=part
         )
 
     def release() -> dict[str, Tensor]:

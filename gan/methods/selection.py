@@ -3,7 +3,7 @@
 import logging
 
 from gan.methods.claim import claimed
-from gan.methods.release import released
+from gan.methods.release import is_released, released
 from gan.network.bank import Bank
 from gan.package.conditions import Conditions
 from gan.package.description import BankShape
@@ -49,20 +49,20 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
     fitted = fit_wide_map(
         raw, of_pool, components=selection.components, constant=selection.constant
     )
+    if plan.privacy.mechanism is not None:
+        moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
+        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta, part)
+    vectors = None
+    if not is_released(run):
+        vectors = patients_vectors(
+            fitted, plan.privacy.dataset, plan.rows, plan.among, settings.size_px
+        )
     if plan.privacy.mechanism is None:
         ledger = Ledger(run.ledger_path)
         plan.privacy.record(ledger)
     else:
-        moments = PoolMoments.of(candidate_vectors(fitted, of_pool))
-        refuse_drowned(moments, plan.privacy.mechanism, settings.privacy.delta, part)
         ledger, plan = claimed(settings, run, plan, block_steps=1)
-    tensors = released(
-        settings, run, plan, ledger,
-        vectors=lambda: patients_vectors(
-            fitted, plan.privacy.dataset, plan.rows, plan.among, settings.size_px
-        ),
-        saved=fitted.saved(),
-    )  # fmt: skip
+    tensors = released(settings, run, plan, ledger, vectors=vectors, saved=fitted.saved())
     made_by = saved_wide_map(raw, tensors, constant=selection.constant)
     selected = select(
         tensors["sums"], plan.privacy.mechanism, candidate_vectors(made_by, of_pool), pool.labels,
