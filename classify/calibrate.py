@@ -89,7 +89,9 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
     calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
-            _calibrate(settings, run, plan.with_release_id(run.release_id), calibrated_on)
+            plan = plan.with_release_id(run.release_id)
+            plan.refuse_overspent()
+            _calibrate(settings, run, plan, calibrated_on)
     return settings.out
 
 

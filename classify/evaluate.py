@@ -211,6 +211,8 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
     )
     plan = _privacy_plan(settings, dataset)
     promised = plan is not None
+    if plan is not None:
+        plan.refuse_overspent()
     targets = known_targets(dataset, rows, classifier.targets)
     # Under a promise nothing may hang on one patient's image, and its import has refused such ones.
     repeats = vars(images.repeats(classifier.targets, targets))

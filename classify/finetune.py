@@ -70,6 +70,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
             if run.finished:
                 return settings.out
             plan = plan.with_release_id(run.release_id)
+            plan.refuse_overspent()
             if settings.network is None:
                 classifier, spent = _train_head(settings, run, plan)
             else:

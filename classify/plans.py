@@ -54,7 +54,8 @@ def plan_pretrain(settings: PretrainSettings, to_come: AllToCome | None = None) 
         to_come: sets that are only planned yet, where `data` may be one of them.
 
     Raises:
-        InputError: when the data set's folder does not fit, or units of privacy meet.
+        InputError: when the data set's folder does not fit, units of privacy meet, or the set's
+            budget does not allow the run.
     """
     planned = (to_come or {}).get(settings.data)
     if planned is not None:  # what is trained on drawn images alone promises what these do
@@ -65,7 +66,7 @@ def plan_pretrain(settings: PretrainSettings, to_come: AllToCome | None = None) 
             unit=planned.lineage.unit,
             population=settings.privacy.population,
         )
-    return pretraining_plan(settings, open_dataset(settings.data)).statement
+    return pretraining_plan(settings, open_dataset(settings.data)).statement_to_come(settings.out)
 
 
 def pretraining_plan(settings: PretrainSettings, dataset: Dataset) -> PrivacyPlan:
@@ -101,9 +102,10 @@ def plan_finetune(settings: FinetuneSettings, to_come: AllToCome | None = None) 
             be one of them.
 
     Raises:
-        InputError: when the ancestors have spent the target already, or a folder does not fit.
+        InputError: when the ancestors have spent the target already, the set's budget does not
+            allow the run, or a folder does not fit.
     """
-    return finetuning_plan(settings, to_come).statement
+    return finetuning_plan(settings, to_come).statement_to_come(settings.out)
 
 
 def finetuning_plan(settings: FinetuneSettings, to_come: AllToCome | None = None) -> PrivacyPlan:
@@ -218,9 +220,10 @@ def plan_calibrate(settings: CalibrateSettings, to_come: AllToCome | None = None
         to_come: runs that are only planned yet, where `run` may be one of them.
 
     Raises:
-        InputError: when the ancestors have spent the target already, or a folder does not fit.
+        InputError: when the ancestors have spent the target already, the set's budget does not
+            allow the run, or a folder does not fit.
     """
-    return calibration_plan(settings, to_come).statement
+    return calibration_plan(settings, to_come).statement_to_come(settings.out)
 
 
 def calibration_plan(settings: CalibrateSettings, to_come: AllToCome | None = None) -> PrivacyPlan:

@@ -68,7 +68,10 @@ class _RunsTogether:
                     closing.close()
                 else:
                     plan = plan.with_release_id(run.release_id)
-                    self.open.append(_OpenRun(index, settings, plan, run, closing))
+                    one = _OpenRun(index, settings, plan, run, closing)
+                    self.open.append(one)
+                    with self.alone(one):
+                        plan.refuse_overspent()
             yield
 
     def still_open(self) -> list[_OpenRun]:

@@ -54,6 +54,7 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         if not run.finished:
             plan = plan or gan_plan(settings)
             plan = replace(plan, privacy=plan.privacy.with_release_id(run.release_id))
+            plan.privacy.refuse_overspent()
             run.names_to_send = names_to_send(plan.privacy)
             generator, spent = METHODS[settings.method](settings, run, plan)
             _finish(run, generator, settings, plan, spent)

@@ -54,10 +54,10 @@ def plan_train_gan(settings: TrainGanSettings, to_come: AllToCome | None = None)
         to_come: runs that are only planned yet, where `init` may be one of them.
 
     Raises:
-        InputError: when the data set or `init` cannot be used, or the ancestors have spent the
-            target already.
+        InputError: when the data set or `init` cannot be used, the ancestors have spent the target
+            already, or the set's budget does not allow the run.
     """
-    return gan_plan(settings, to_come).privacy.statement
+    return gan_plan(settings, to_come).privacy.statement_to_come(settings.out)
 
 
 @dataclass(frozen=True)

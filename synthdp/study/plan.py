@@ -1,13 +1,14 @@
 """What a study will promise, planned before any image is read."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import read_info
 from synthdp.errors import InputError
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.promise.plan import with_records
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.promise.plan import record_of, with_records
 from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.runs.folder import StageCall, spelled_as_started
 from synthdp.runs.to_come import AllToCome, ToCome
@@ -34,7 +35,9 @@ def plan_study(settings: StudySettings) -> Statement:
     rows = expand_grid(settings)
     refuse_unfit_grid(settings, rows)
     tuned_on = tuned_promise(settings, rows)
-    lineages = [one.lineage for one in plan_calls(rows).values()]
+    planned = plan_calls(rows)
+    refuse_overspent(planned)
+    lineages = [one.lineage for one in planned.values()]
     return study_statement(settings, [*lineages, tuned_on.lineage])
 
 
@@ -77,6 +80,26 @@ def _planned(call: StageCall, to_come: AllToCome, *, weights: bool) -> ToCome:
         targets=call.setting("targets") or learned,
         settings=call.settings,
     )
+
+
+def refuse_overspent(planned: AllToCome) -> None:
+    """Refuse runs to come that would together take a set's patients beyond its budget.
+
+    Args:
+        planned: of `plan_calls`; those whose folders hold a run were asked when they began.
+
+    Raises:
+        InputError: when a set's ledger was lost, or its budget is too small for all of them.
+    """
+    to_come = defaultdict[Path, list[Release]](list)
+    for out, one in planned.items():
+        source = getattr(one.settings, "data", None)
+        if source is None or source in planned or (out / "status.json").is_file():
+            continue
+        if read_info(source).protects_patients:  # then the run's own release is the last
+            to_come[source].append(one.lineage.releases[-1])
+    for source, releases in to_come.items():
+        record_of(open_dataset(source)).refuse_overspent(releases)
 
 
 def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:

@@ -27,7 +27,7 @@ from synthdp.study.compare.results import (
 from synthdp.study.compare.shortcut import compare_with_pixels
 from synthdp.study.compare.transfer.table import compare_sites, compares_sites
 from synthdp.study.estimate import study_seconds, workers_estimate
-from synthdp.study.plan import plan_calls, study_statement, tuned_promise
+from synthdp.study.plan import plan_calls, refuse_overspent, study_statement, tuned_promise
 from synthdp.study.record import other_statements, study_title, write_facts
 from synthdp.study.report.page import REPORT_FILE, write_report
 from synthdp.study.report.settings import ReportSettings
@@ -77,7 +77,7 @@ def run_study(settings: StudySettings) -> Path:
         refuse_unfit_grid(settings, rows)
         tuned_promise(settings, rows)
     if not (settings.out / "runs").exists():  # else it was looked at when the study began
-        plan_calls(rows, weights=True)
+        refuse_overspent(plan_calls(rows, weights=True))
     if settings.shard is not None:
         return _run_shard(settings, rows)
     return _run_whole(settings, rows, retry=True)

@@ -153,6 +153,6 @@ def test_nothing_is_left_after_a_release_that_bounds_no_images_of_a_patient(clin
 
 def test_a_release_that_protects_patients_costs_an_image_what_two_of_them_do() -> None:
     budget = Budget(epsilon=3, delta=1e-3, unit="image")
-    budget.refuse_overspent([by_unit("image")], by_unit("image"))
+    budget.refuse_overspent([by_unit("image")], [by_unit("image")])
     with pytest.raises(InputError, match="would be"):  # mu is 0.5 and 1, no 0.5 twice
-        budget.refuse_overspent([by_unit("patient")], by_unit("image"))
+        budget.refuse_overspent([by_unit("patient")], [by_unit("image")])

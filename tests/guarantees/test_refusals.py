@@ -25,13 +25,16 @@ from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import examples as gan_examples
+from synthdp.data.budget import change_budget
 from synthdp.data.dataset import load_images as true_images
+from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks import cache
+from synthdp.privacy.promise.plan import record_of
 
 BACKBONE = {"name": "test_vit", "size_px": 32}
 KEY = bytes(range(32))
@@ -276,6 +279,19 @@ def test_neighbours_end_alike(
     assert ends[0] == ends[1]
     assert ends[0].error == ""
     assert ends[0].files
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_beyond_the_budget_is_refused_before_an_image_is_opened(
+    stage: str, tmp_path: Path, world: World
+) -> None:
+    data = make_clinic(tmp_path / "clinic", Special(1), there=True)
+    change_budget(data, epsilon="1", delta=1e-3, because="tried")
+    for image in (data / "images").iterdir():
+        image.write_bytes(b"")
+    with pytest.raises(InputError, match=r"clinic: its privacy\.budget is epsilon 1 at"):
+        STAGES[stage](world, data, tmp_path / "run", 50)
+    assert record_of(open_dataset(data)).releases == ()
 
 
 def test_what_is_not_refused_is_counted_for_the_owner_alone(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from made_up import clinic_set, of_own_generator, several_targets_set, study_set
 
 from synthdp.cli import main
 from synthdp.config.settings import dump_settings
+from synthdp.data.budget import change_budget
+from synthdp.data.dataset import open_dataset
 from synthdp.data.description import read_info
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
+from synthdp.privacy.promise.plan import record_of
 from synthdp.study.plan import plan_calls, plan_study
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
@@ -154,6 +157,33 @@ def test_what_runs_would_refuse_is_refused_before_any_runs(
     values: dict[str, object], changes: dict[str, object], words: str
 ) -> None:
     assert words in refused(study_settings(values, **{**ONE_EPSILON, **changes}))
+
+
+def test_a_study_that_its_set_may_not_be_asked_for_is_refused_as_a_whole(
+    values: dict[str, object],
+) -> None:
+    data = Path(str(values["data"]))
+    asked = {**ONE_EPSILON, "strategies": ["real_only"], "seeds": [0, 1]}
+    settings = study_settings(values, **asked)
+    change_budget(data, epsilon="5", delta=1e-3, because="one board")
+    assert refused(settings).startswith("real_only: clinic: its privacy.budget is epsilon 5")
+    change_budget(data, epsilon="8", delta=None, because="another board")
+    assert "have spent 0, with these 2 it would be 9.463" in refused(settings)
+    plan_study(study_settings(values, **{**asked, "seeds": [0]}))
+    change_budget(data, epsilon="9.5", delta=None, because="a third board")
+    run_study(settings)
+    assert len(record_of(open_dataset(data)).releases) == 2
+    plan_study(settings)  # its runs are on record, and ask for nothing more
+
+
+def test_parts_of_the_patients_count_for_those_who_are_in_several(
+    values: dict[str, object],
+) -> None:
+    """Of three folds each patient is in two models, of which the budget has to allow both."""
+    folds = {**ONE_EPSILON, "strategies": ["real_only"], "cross_validation": {"folds": 3}}
+    settings = study_settings({**values, "evaluate_on": ()}, **folds)
+    change_budget(Path(str(values["data"])), epsilon="8", delta=1e-3, because="a board")
+    assert "with these 3 it would be" in refused(settings)
 
 
 def test_volumes_are_told_from_flat_images_beforehand(

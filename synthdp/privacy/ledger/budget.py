@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # of releases the types alone are named
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -38,12 +38,12 @@ class Budget(Settings):
             raise ValueError("delta: missing; an epsilon is one at a delta, as in delta=1e-5")
         return self
 
-    def refuse_overspent(self, on_record: Iterable[Release], planned: Release) -> None:
-        """Refuse a release that would take the set's patients beyond the budget.
+    def refuse_overspent(self, on_record: Iterable[Release], planned: Sequence[Release]) -> None:
+        """Refuse releases that would together take the set's patients beyond the budget.
 
         Args:
             on_record: all releases on the set's patients so far.
-            planned: the one to come, with its full budget.
+            planned: those to come, each with its full budget.
 
         Guarantee: when it returns, and an epsilon bounds the set, no unit's joint cost of
         `on_record` and `planned` is above (epsilon, delta), whatever units they protect
@@ -56,21 +56,23 @@ class Budget(Settings):
 
         if self.epsilon is None or self.delta is None:
             return
-        if planned.unit != self.unit:
-            raise InputError(
-                f"{planned.data}: its privacy.budget is for each {self.unit}, and this stage "
-                f"promises something to each {planned.unit}; set privacy.unit={self.unit}"
-            )
+        for one in planned:
+            if one.unit != self.unit:
+                raise InputError(
+                    f"{one.data}: its privacy.budget is for each {self.unit}, and this stage "
+                    f"promises something to each {one.unit}; set privacy.unit={self.unit}"
+                )
         before = Lineage(releases=tuple(on_record))
         spent = before.epsilon_to(self.unit, self.delta)
-        both = Lineage(releases=(*before.releases, planned))
+        both = Lineage(releases=(*before.releases, *planned))
         after = both.epsilon_to(self.unit, self.delta)
-        if after > self.epsilon * _ROUNDING:
+        if planned and after > self.epsilon * _ROUNDING:
+            these = "this one" if len(planned) == 1 else f"these {len(planned):,}"
             raise InputError(
-                f"{planned.data}: its privacy.budget is epsilon {exactly(self.epsilon)} at delta "
-                f"{exactly(self.delta)}; releases on record have spent {_shown(spent)}, with "
-                f"this one it would be {_shown(after)}. Ask for less, or raise it: synthdp data "
-                "budget DIR --epsilon E --because TEXT"
+                f"{planned[0].data}: its privacy.budget is epsilon {exactly(self.epsilon)} at "
+                f"delta {exactly(self.delta)}; releases on record have spent {_shown(spent)}, "
+                f"with {these} it would be {_shown(after)}. Ask for less, or raise it: synthdp "
+                "data budget DIR --epsilon E --because TEXT"
             )
 
 

@@ -84,6 +84,27 @@ class PrivacyPlan:
         """The promise when the release spends its full budget."""
         return self.statement_after(self.release)
 
+    def statement_to_come(self, out: Path) -> Statement:
+        """The promise of a run at `out`, whose release the set's budget allows, if it is to come.
+
+        Raises:
+            InputError: when no run stands there, and its release would exceed the budget.
+        """
+        if not (out / "status.json").is_file():
+            self.refuse_overspent()
+        return self.statement
+
+    def refuse_overspent(self) -> None:
+        """Refuse a release that the set's budget does not allow, before any patient is read.
+
+        Of one that is on record already nothing is asked: it is held to what it began with.
+
+        Raises:
+            InputError: when the set's ledger was lost, or its budget is too small.
+        """
+        if self.counted:
+            self._record.refuse_overspent([self.release])
+
     def lineage_after(self, spent: Release) -> Lineage:
         """What the result descends from when the release came out as `spent`."""
         return self.ancestors.with_release(spent) if self.counted else self.ancestors
