@@ -72,7 +72,7 @@ def run_generate(settings: GenerateSettings) -> Path:
 def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str]) -> str:
     """The card of a set: what it is, how it was made, its columns, and what it promises.
 
-    `found` says how its images are alike, where they are too much so.
+    `warnings` say how its images are alike, where they are too much so.
     """
     targets, counts = plan.info.targets, settings.class_counts
     classes = f"{counts[0]:,} with {targets[0]} 0, {counts[1]:,} with {targets[0]} 1"

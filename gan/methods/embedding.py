@@ -40,11 +40,12 @@ def train_on_embedding(
 ) -> tuple[TrainedGenerator, Release]:
     """Train on one noisy release of mean features.
 
-    Guarantee: the rows are read for that release alone (`run_once`); everything else is a function
-    of its result and of public values.
+    Guarantee: with a promise the rows are read for that release alone (`run_once`); everything else
+    is a function of its result and of public values.
 
     Raises:
-        InputError: when the step is spent, and what was released is gone.
+        InputError: when the public set, the network's weights or an image can't be used, before
+            anything is spent; when the step is spent, and what was released is gone.
     """
     embedding = settings.embedding
     assert embedding is not None  # TrainGanSettings asks for it

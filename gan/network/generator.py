@@ -27,7 +27,7 @@ class Generator(nn.Module):
     """Latent vector, noise and class -> image, by way of its Haar bands.
 
     Args:
-        size_px: side of the square images: 32, 64 or 128.
+        size_px: side of the square images: 4 px times a power of two.
         channels: width of each of `stage_count` stages, from 4 px up to size_px / 2^haar_levels.
         z_dim: length of the latent vector.
         haar_levels: how often the image is halved: 1 or 2.

@@ -4,8 +4,8 @@ A private selection keeps images of a public pool. Where the pool is one of phan
 draw them: its settings, and the patient and patch of each, are all that need be handed on. What is
 drawn again is the very image, to the bit, with the libraries that it was drawn with; others, and
 other processors, may round a grey level otherwise; and libraries that draw other random numbers
-give other images. So the
-means of each image's quarters are kept too, and what is drawn is held against them.
+give other images. So the means of each image's quarters are kept too, and what is drawn is held
+against them.
 """
 
 from collections import defaultdict

@@ -18,8 +18,8 @@ def known_names(folder: Path = FOLDER) -> list[str]:
 def resolve_run(run: Path, folder: Path = FOLDER) -> Path:
     """The folder of `pretrained:NAME`; any other path as it is.
 
-    Guarantee: the folder holds the statement of the run that it was packed from, release ids
-    included, so that whatever is made with it counts that run's releases, each once.
+    Guarantee: a folder of the package holds the statement of the run that it was packed from,
+    release ids included, so that whatever is made with it counts that run's releases, each once.
 
     Raises:
         InputError: when the package has no generator of that name.

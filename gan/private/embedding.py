@@ -87,11 +87,11 @@ class PublicFeatures:
 
     The constant lets a released sum tell how many images it covers, so that no count has to be
     assumed. The rest are means of the network's maps and log powers of the spectrum's bins, both
-    standardised by the public set, in blocks of a fixed norm each; the whole has norm 1.
+    standardised by the public set, and clipped, in blocks of a fixed norm; the whole has norm 1.
 
     pyramid: the network; spectrum: the bins; mean, scale: (F,) of the public set; blocks: lengths
-    of network and spectrum; constant: in (0, 1); directions: (D, F) orthonormal, of which alone the
-    rest is made, with norm 1 again; none for all F of it, D = F.
+    of network and spectrum; constant: in (0, 1); directions: (D, F) orthonormal, along which alone
+    the rest is taken, with norm 1 again; None keeps all F numbers, so that D is F.
     """
 
     pyramid: FrozenPyramid
@@ -130,7 +130,7 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 
 def raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
-    """Means of the network's maps, then log powers: (B, D), not yet standardised."""
+    """Means of the network's maps, then log powers: (B, F), not yet standardised."""
     of_network = channel_moments(pyramid(images))
     means = of_network[:, : of_network.shape[1] // 2]
     return torch.cat([means, spectrum.of_each(images).clamp_min(1e-6).log()], dim=1)

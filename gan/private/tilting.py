@@ -3,10 +3,10 @@
 Among all weights with a given mean vector those of maximum entropy are w_i ~ exp(theta' v_i)
 (Jaynes, Phys. Rev. 106:620, 1957): they leave of the pool's variety what the release does not speak
 against. None may be larger than one image of what is kept, so that each is kept once at most. Theta
-is the minimum of a convex function of D numbers. The release is noisy, and how noisy
-is public: so the mean that is asked for is the Wiener estimate of the true one, in the directions
-in which the pool varies, and what is left of its noise is a ridge on theta. Where candidates are of
-groups, such as views, each group's weights have a public sum. Post-processing: no patient is read.
+is the minimum of a convex function of D numbers. The release is noisy, and how noisy is public: so
+the mean that is asked for is the Wiener estimate of the true one, in the directions in which the
+pool varies, and what is left of its noise is a ridge on theta. Where candidates are of groups, such
+as views, each group's weights have a public sum. Post-processing: no patient is read.
 """
 
 from dataclasses import dataclass
@@ -195,8 +195,8 @@ def tilted_weights(
         return float(value + ridge / 2 * theta @ theta), off
 
     start = np.append(np.zeros(size), 1 + np.log(shares * count / sizes))  # equal weights
-    found = minimize(dual, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
-    weights = np.exp(above_most(found.x).clip(max=0))
+    solved = minimize(dual, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
+    weights = np.exp(above_most(solved.x).clip(max=0))
     sums = of_groups(weights)
     if not np.isfinite(weights).all() or not sums.all():
         raise RunError("selection: the weights are not finite; the pool's vectors are damaged")
@@ -223,9 +223,8 @@ def drawing_chances(weights: Array, count: int) -> Array:
         rest = chances[~full].sum()
         if not full.any() or rest <= 0:
             break
-        scaled = np.where(full, 1, chances * ((count - full.sum()) / rest))
-        chances = scaled
-        if scaled.max() <= 1:
+        chances = np.where(full, 1, chances * ((count - full.sum()) / rest))
+        if chances.max() <= 1:
             break
     capped: Array = chances.clip(max=1)
     return capped

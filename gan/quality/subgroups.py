@@ -248,7 +248,7 @@ def _utility_figures(sets: Sets, space: str, attributes: list[Attribute]) -> Ite
     for attribute in attributes:
         groups = attribute.groups_in(held_out)
         lacking = attribute.lacking_in(held_out, groups)
-        for name in ["", *known_groups(groups)][0 if lacking else 1 :]:
+        for name in [""] if lacking else known_groups(groups):  # of none, one figure that says why
             values: dict[Subject, Value] = {}
             for subject, (scores, why) in scored.items():
                 n = (len(fitted[subject]), int((groups == name).sum()))
