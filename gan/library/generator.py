@@ -23,7 +23,7 @@ from gan.network.sampling import (
     prior_codes,
     sample_images,
 )
-from gan.package.conditions import UNKNOWN, Conditions, attribute_cells
+from gan.package.conditions import Conditions, attribute_cells, level_codes
 from gan.package.model import load_opened
 from gan.package.opened import GeneratorRun, open_generator
 from synthdp.data.images import to_uint8, to_uint16
@@ -330,7 +330,7 @@ class Generator:
         levels = [asked] * n if isinstance(asked, str) else [str(level) for level in asked]
         if len(levels) != n:
             raise InputError(f"conditions: {name} has {len(levels)} levels for {n} images")
-        code_of = {"": UNKNOWN, **{level: code for code, level in enumerate(known, start=1)}}
+        code_of = level_codes(known)
         if unknown := sorted(set(levels) - set(code_of)):
             raise InputError(
                 f"conditions: {name} has no level {unknown[0]!r} (it has: {', '.join(known)})"

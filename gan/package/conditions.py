@@ -278,18 +278,13 @@ def combinations_of(conditions: Conditions, rows: "Sequence[Row]") -> "NDArray[n
     """
     import numpy as np  # noqa: PLC0415 (settings start without it)
 
-    place = {one.codes: index for index, one in enumerate(conditions.prior[0])} or {(): 0}
+    index_of = {one.codes: index for index, one in enumerate(conditions.prior[0])} or {(): 0}
+    columns = _code_columns(conditions)
     codes = [
-        {level: code for code, level in enumerate(levels, start=1)} for levels in conditions.levels
-    ]
-    columns = list(zip(conditions.names, codes, strict=True))
-    found = [
-        place.get(
-            tuple(code_of.get(row.attributes[name], UNKNOWN) for name, code_of in columns), -1
-        )
+        tuple(code_of.get(row.attributes[name], UNKNOWN) for name, code_of in columns)
         for row in rows
     ]
-    return np.array(found, dtype=np.int64)
+    return np.array([index_of.get(one, -1) for one in codes], dtype=np.int64)
 
 
 def read_findings(
@@ -431,12 +426,13 @@ def _codes(conditions: Conditions, rows: "Sequence[Row]") -> list[tuple[int, ...
 
 
 def _code_columns(conditions: Conditions) -> list[tuple[str, dict[str, int]]]:
-    """Each attribute with the code of each of its values; an empty cell has a code, too."""
-    codes_of = [
-        {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
-        for levels in conditions.levels
-    ]
-    return list(zip(conditions.names, codes_of, strict=True))
+    """Each attribute with the code of each of its values."""
+    return list(zip(conditions.names, map(level_codes, conditions.levels), strict=True))
+
+
+def level_codes(levels: Sequence[str]) -> dict[str, int]:
+    """The code of each value of an attribute, from 1 in this order; `UNKNOWN` of an empty cell."""
+    return {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
 
 
 def shares_of(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:
@@ -473,9 +469,9 @@ def _independent(
                 f"condition_prior.{name}: {', '.join(unknown) or 'nothing'} is no level of it in "
                 "the train split; name some of its levels, each with a weight"
             )
-        total = sum(weights[name].values())
+        total, code_of = sum(weights[name].values()), level_codes(levels)
         marginals.append(
-            [(levels.index(level) + 1, weight / total) for level, weight in weights[name].items()]
+            [(code_of[level], weight / total) for level, weight in weights[name].items()]
         )
     return tuple(
         Combination(codes=tuple(code for code, _ in one), share=math.prod(part for _, part in one))

@@ -4,12 +4,13 @@ A table says which findings and attributes each of its images has; no image of i
 drawn so shows its co-occurrence, so it has to be public, and what is made names it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from gan.package.conditions import UNKNOWN, Conditions, finding_code, shares_of
+from gan.package.conditions import UNKNOWN, Conditions, finding_code, level_codes, shares_of
 from gan.settings.parts import FindingsTable
 from synthdp.data.description import charged_set_of, protected_set_of
 from synthdp.data.importing.tables.collection_table import read_collection
@@ -17,7 +18,8 @@ from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.storage.files import sha256_file
 
-_CODES = {"1": 2, "1.0": 2, "0": 1, "0.0": 1, "": 0, "-1": 0, "-1.0": 0}
+#: The label that a cell of a finding gives where no collection says how cells are read.
+_LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": math.nan, "-1": math.nan, "-1.0": math.nan}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class PublishedTable:
         if not all(name in self.attributes for name in known.names):
             return known.with_blocks([shares_of(findings), *known.attribute_blocks])
         codes = [
-            [levels.index(one) + 1 if one in levels else UNKNOWN for one in self.attributes[name]]
-            for name, levels in zip(known.names, known.levels, strict=True)
+            [code_of.get(one, UNKNOWN) for one in self.attributes[name]]
+            for name, code_of in zip(known.names, map(level_codes, known.levels), strict=True)
         ]
         beside = list(zip(*codes, strict=True)) or [()] * len(findings)
         together = [
@@ -132,12 +134,12 @@ def _of_columns(
         raise InputError(f"findings_table: {path.name}: {why}")
     labels: dict[str, list[int]] = {}
     for name in (name for name in findings if name in sheet.columns):
-        odd = [row for row, cells in sheet.records.items() if cells[name] not in _CODES]
+        odd = [row for row, cells in sheet.records.items() if cells[name] not in _LABELS]
         if odd:
             raise InputError(
                 f"findings_table: {path.name}: row {odd[0]}: {name} is none of 1, 0, -1 or empty; "
                 "name the collection by whose mapping the table is read, or correct it"
             )
-        labels[name] = [_CODES[cells[name]] for cells in sheet.records.values()]
+        labels[name] = [finding_code(_LABELS[cells[name]]) for cells in sheet.records.values()]
     others = [name for name in sheet.columns if name not in findings]
     return labels, {one: [cells[one] for cells in sheet.records.values()] for one in others}
