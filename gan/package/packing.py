@@ -25,6 +25,7 @@ from gan.package.pretrained import WEIGHTS
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.card_file import HUB_CARD
 from synthdp.data.dataset import load_images, open_dataset
+from synthdp.data.images import to_uint8
 from synthdp.data.phantoms.phantoms import drawn_masses
 from synthdp.errors import InputError, RunError
 from synthdp.runs.cards import FILES, RUNS, with_section
@@ -215,7 +216,7 @@ def _places(path: Path, number: int, wanted: set[bytes]) -> dict[bytes, tuple[in
     patient_id, patch = "", 0
     for first in range(0, len(dataset.rows), _READ_AT_ONCE):
         rows = dataset.rows[first : first + _READ_AT_ONCE]
-        greys = np.rint((load_images(dataset, rows)[:, 0] + 1) * 127.5).astype(np.uint8)
+        greys = to_uint8(load_images(dataset, rows)[:, 0])
         for row, grey in zip(rows, greys, strict=True):
             patch = patch + 1 if row.patient_id == patient_id else 0
             patient_id = row.patient_id

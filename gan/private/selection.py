@@ -34,6 +34,7 @@ from gan.private.tilting import (
 )
 from gan.private.wide_map import RawMap, WideMap
 from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.data.images import to_uint8
 from synthdp.errors import InputError
 from synthdp.machine.memory import keep_freed_memory
 from synthdp.machine.progress import progress
@@ -135,8 +136,7 @@ def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
         own = np.flatnonzero((places >= first) & (places < first + len(rows)))
         if len(own):
             chosen = [rows[place] for place in places[own] - first]
-            grey = load_images(dataset, chosen, size_px)[:, 0]
-            images[own] = np.rint((grey + 1) * 127.5).clip(0, 255).astype(np.uint8)
+            images[own] = to_uint8(load_images(dataset, chosen, size_px)[:, 0])
         first += len(rows)
     return torch.from_numpy(images)
 

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
+from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject
 from synthdp.data.dataset import load_images
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.manifest.tables import csv_text
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
 from synthdp.machine.progress import progress
+from synthdp.networks.readout import dihedral_copy
 
 Array = NDArray[Any]
 

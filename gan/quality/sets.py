@@ -26,6 +26,7 @@ from synthdp.machine.devices import has_bfloat16
 from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
+from synthdp.networks.readout import dihedral_copy
 
 Array = NDArray[Any]
 Subject = Literal["synthetic", "baseline", "real"]
@@ -418,11 +419,6 @@ def _features_of_copies(extractor: Extractor, dataset: Dataset, rows: list[Row])
 def _dihedral_copies(images: Tensor) -> Tensor:
     """The eight symmetries (B, 8, C, S, S) of images (B, C, S, S), the image itself first."""
     return torch.stack([dihedral_copy(images, number) for number in range(N_COPIES)], dim=1)
-
-
-def dihedral_copy(images: Tensor, number: int) -> Tensor:
-    """Copy `number` (0 to 7) of images (..., S, S): mirrored from 4 on, then turned."""
-    return torch.rot90(images if number < 4 else images.flip(-1), number % 4, dims=(-2, -1))
 
 
 def _unit_length(thumbnails: Array) -> Array:

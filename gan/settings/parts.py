@@ -12,6 +12,7 @@ from synthdp.privacy.settings import ClipNorm
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Symmetry = Literal["none", "mirror", "dihedral"]
 
 
 def _listed(value: Any) -> Any:
@@ -71,7 +72,7 @@ class AugmentationSettings(Settings):
     cutout: Share = 0.5
     """Side of the square that is blanked, as a share of the image's side."""
 
-    symmetry: Literal["none", "mirror", "dihedral"] = "mirror"
+    symmetry: Symmetry = "mirror"
     """Done to real images alone, always, and so learned: `mirror` swaps left and right, which
     mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
     """

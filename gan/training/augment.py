@@ -5,15 +5,12 @@ small set and the generator does not learn the transform (Zhao et al., arXiv 200
 al., arXiv 2006.06676).
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan.settings.parts import AugmentationSettings
-
-Symmetry = Literal["none", "mirror", "dihedral"]
+from gan.settings.parts import AugmentationSettings, Symmetry
+from synthdp.networks.readout import dihedral_copy
 
 
 def augment(
@@ -87,12 +84,9 @@ def random_symmetry(images: Tensor, symmetry: Symmetry, rng: torch.Generator) ->
     if symmetry == "mirror":
         chosen = torch.rand(len(images), generator=rng) < 0.5
         return torch.where(_per_image(chosen, images).bool(), images.flip(-1), images)
-    choices = torch.randint(0, 8, (len(images),), generator=rng).tolist()
-    turned = [
-        torch.rot90(image if choice < 4 else image.flip(-1), choice % 4, dims=(-2, -1))
-        for image, choice in zip(images.unbind(0), choices, strict=True)
-    ]
-    return torch.stack(turned)
+    numbers = torch.randint(0, 8, (len(images),), generator=rng).tolist()
+    drawn = zip(images.unbind(0), numbers, strict=True)
+    return torch.stack([dihedral_copy(image, number) for image, number in drawn])
 
 
 def next_strength(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gan.package.conditions import Conditions, encode
+from gan.settings.parts import Symmetry
 from gan.training import augment
 from gan.training.classes import chosen_targets, labels_array, refuse_missing_classes
 from synthdp.data.dataset import Dataset, Row, load_images
@@ -82,7 +83,7 @@ def known_labels(rows: Sequence[Row], targets: Mapping[str, int]) -> Tensor:
 
 
 def draw_batch(
-    examples: Examples, batch: int, symmetry: augment.Symmetry, rng: torch.Generator
+    examples: Examples, batch: int, symmetry: Symmetry, rng: torch.Generator
 ) -> Examples:
     """Draw `batch` images, as many of either class, in mixed order, each moved by a symmetry.
 

@@ -19,6 +19,7 @@ from gan.network.generator import Generator
 from gan.network.layers import Modulation
 from gan.training.examples import Examples
 from gan.training.loop import draw_images
+from synthdp.data.looks.spectrum import hann_window
 from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
@@ -245,11 +246,10 @@ def _power(images: Array) -> tuple[Array, Array]:
     """Mean power (F, F) by vertical and horizontal frequency; and of each image among the highest.
 
     F is S / 2 + 1. White noise has its variance at every frequency. Each image loses its mean and
-    is weighted by a Hann window, as in `synthdp.data.looks.spectrum`.
+    is weighted by a Hann window along both axes.
     """
     size = images.shape[-1]
-    line = np.hanning(size + 1)[:-1]
-    window = np.outer(line, line)
+    window = np.outer(hann_window(size), hann_window(size))
     total, highest = np.zeros((size // 2 + 1, size // 2 + 1)), np.empty(len(images))
     of_images = progress(images[:, 0].astype(np.float64), what="measuring grain")
     for index, image in enumerate(of_images):

@@ -31,7 +31,7 @@ from gan.network.layers import NEGATIVE_SLOPE, ClassEmbedding, append_batch_devi
 from gan.settings.parts import GuidanceSettings
 from gan.training.examples import Examples
 from gan.training.losses import relativistic_loss
-from synthdp.data.looks.spectrum import spectrum_masks
+from synthdp.data.looks.spectrum import hann_window, spectrum_masks
 from synthdp.networks.frozen import build_pyramid, channel_moments
 
 #: How fast the running means forget: of the generator, which moves, and of the real images.
@@ -338,8 +338,8 @@ class BinnedSpectrum:
     """
 
     def __init__(self, size_px: int, device: torch.device) -> None:
-        hann = torch.from_numpy(np.hanning(size_px + 1)[:-1].astype(np.float32))
-        self.window = torch.outer(hann, hann).to(device)
+        line = torch.from_numpy(hann_window(size_px).astype(np.float32))
+        self.window = torch.outer(line, line).to(device)
         masks = [torch.from_numpy(mask).flatten().float() for _, mask in spectrum_masks(size_px)]
         self.bins = torch.stack([mask / mask.sum() for mask in masks]).to(device)
 

@@ -27,6 +27,14 @@ def dihedral_views(images: Tensor, views: int, order: ViewOrder | None = None) -
         yield turned.flip(3) if index % 2 else turned
 
 
+def dihedral_copy(images: Tensor, number: int) -> Tensor:
+    """Copy `number` (0 to 7) of images (..., S, S): mirrored from 4 on, then turned; 0 is itself.
+
+    They are the eight of `dihedral_views`, by other numbers.
+    """
+    return torch.rot90(images if number < 4 else images.flip(-1), number % 4, dims=(-2, -1))
+
+
 def standardised(images: Tensor) -> Tensor:
     """Images (B, 1, H, W), each shifted and scaled to one mean and spread, held in [-2, 2]."""
     means = images.mean(dim=(1, 2, 3), keepdim=True)

@@ -72,13 +72,19 @@ def binned_powers(images: Array) -> Array:
     side = images.shape[-1]
     if side < 4:
         raise InputError("spectrum: images must have a side of 4 px or more")
-    window = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
+    window = np.outer(hann_window(side), hann_window(side))
     members = [np.flatnonzero(mask) for _, mask in spectrum_masks(side)]
     powers = np.empty((len(images), len(members)))
     for row, image in zip(powers, images[:, 0].astype(np.float64), strict=True):
         power = np.abs(np.fft.fft2((image - image.mean()) * window)).ravel() ** 2
         row[:] = [power[inside].mean() for inside in members]
     return powers
+
+
+def hann_window(side: int) -> Array:
+    """The periodic Hann window along one axis of an image, (S,) float64."""
+    window: Array = np.hanning(side + 1)[:-1]
+    return window
 
 
 @cache
