@@ -53,7 +53,7 @@ class Vectors:
         return 2 * size if self.part is None else (2 + sum(self.part.counts)) * size
 
     def made_up(
-        self, vectors: Tensor, labels: Sequence[int], units: Tensor, places: Sequence[int] = ()
+        self, vectors: Tensor, labels: Sequence[int], units: Tensor, values: Sequence[int] = ()
     ) -> "Vectors":
         """Made-up images, to be looked at like these.
 
@@ -61,8 +61,8 @@ class Vectors:
             vectors: of them.
             labels: the same for each finding.
             units: the patient of each, from 0.
-            places: of each the place from 0 of its value in every condition's list, which is begun
-                again behind its end; the first when not given.
+            values: of each the index, from 0, of its value in every condition's list, which is
+                begun again behind its end; the first when not given.
         """
         own = torch.tensor(labels, dtype=torch.long)
         if self.shares is not None:
@@ -70,7 +70,7 @@ class Vectors:
         codes = torch.zeros(len(own), 0, dtype=torch.long)
         if self.part is not None:
             counts = torch.tensor(self.part.counts)
-            numbers = torch.tensor(list(places) or [0] * len(own), dtype=torch.long)
+            numbers = torch.tensor(list(values) or [0] * len(own), dtype=torch.long)
             codes = 1 + numbers[:, None] % counts
         return Vectors(vectors, own, units, codes, self.shares, self.part)
 

@@ -46,6 +46,6 @@ def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:
     if settings.method == "embedding" and settings.embedding is not None:
         digests["embedding.public"] = content_digest(open_dataset(settings.embedding.public))
     if settings.selection is not None:
-        for place, path in enumerate(settings.selection.pool):
-            digests[f"selection.pool {place}"] = content_digest(open_dataset(path))
+        for number, path in enumerate(settings.selection.pool):
+            digests[f"selection.pool {number}"] = content_digest(open_dataset(path))
     return digests

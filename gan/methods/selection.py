@@ -79,8 +79,8 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
         z=round(selected.z, 2),
     )
     bank = Bank(**bank_shape(settings, plan.conditions).arguments)
-    for value, places in enumerate(selected.places):
-        bank.images[value] = pool_images(pool, places, settings.size_px)
+    for value, indices in enumerate(selected.indices):
+        bank.images[value] = pool_images(pool, indices, settings.size_px)
     if plan.privacy.mechanism is None:
         return bank, plan.privacy.release
     return bank, ledger.close()

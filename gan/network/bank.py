@@ -34,7 +34,7 @@ class Bank(nn.Module):
     strides: Tensor
     first: Tensor
     lengths: Tensor
-    places: Tensor
+    indices: Tensor
 
     def __init__(
         self,
@@ -55,15 +55,15 @@ class Bank(nn.Module):
         bases = 1 + self._codes.max(axis=0, initial=0)
         self._strides = np.cumprod(bases, dtype=np.int64) // bases
         asked = np.arange(np.prod(bases, dtype=np.int64))[:, None] // self._strides % bases
-        self._places = [
+        self._indices = [
             np.flatnonzero(((one == self._codes) | (one == 0)).all(axis=1)) for one in asked
         ]
-        lengths = np.array([len(places) for places in self._places])
+        lengths = np.array([len(indices) for indices in self._indices])
         for name, values in (
             ("strides", self._strides),
             ("first", np.cumsum(lengths) - lengths),
             ("lengths", lengths),
-            ("places", np.concatenate(self._places)),
+            ("indices", np.concatenate(self._indices)),
         ):  # not persistent: they follow from the arguments
             self.register_buffer(name, torch.from_numpy(values.astype(np.int64)), persistent=False)
 
@@ -78,8 +78,8 @@ class Bank(nn.Module):
         They are those of the images that come in its order, so that each combination comes as often
         as its share of the images, and none of these twice before all were drawn.
         """
-        places = self._in_order(seed, 0, self._count, range(count))
-        return torch.from_numpy(self._codes[places])
+        indices = self._in_order(seed, 0, self._count, range(count))
+        return torch.from_numpy(self._codes[indices])
 
     def order(self, seed: int, positions: Sequence[int], codes: Tensor | None = None) -> Tensor:
         """First numbers of noise, (B,), by which a series repeats no image before all were drawn.
@@ -93,36 +93,36 @@ class Bank(nn.Module):
             codes: (B, A), what is asked for at each.
         """
         count = self._count
-        places = self._in_order(seed, 0, count, positions)
+        indices = self._in_order(seed, 0, count, positions)
         if codes is None or not codes.shape[1]:
-            shares = (places + 0.5) / count
+            shares = (indices + 0.5) / count
         else:
-            shares = np.empty(len(places))
+            shares = np.empty(len(indices))
             asked = codes.numpy()
             for question in np.unique(asked @ self._strides):
                 rows = np.flatnonzero(asked @ self._strides == question)
-                own = self._places[question]
-                at = np.searchsorted(own, places[rows]).clip(max=len(own) - 1)
+                own = self._indices[question]
+                at = np.searchsorted(own, indices[rows]).clip(max=len(own) - 1)
                 other = self._in_order(
                     seed, 1 + int(question), len(own), np.asarray(positions)[rows]
                 )
-                shares[rows] = (np.where(own[at] == places[rows], at, other) + 0.5) / len(own)
+                shares[rows] = (np.where(own[at] == indices[rows], at, other) + 0.5) / len(own)
         chances: Tensor = torch.special.ndtri(torch.from_numpy(shares)).float()
         return chances
 
     @staticmethod
     def _in_order(seed: int, which: int, count: int, positions: ArrayLike) -> NDArray[np.int64]:
-        """The place among `count` at each position of a series, in one of the seed's orders.
+        """The index below `count` at each position of a series, in one of the seed's orders.
 
-        The modulus is odd, so that every second position meets every place too.
+        The modulus is odd, so that every second position meets every index too.
         """
         order = np.random.default_rng((seed, which, _ORDER_STREAM)).permutation(count | 1)
-        places: NDArray[np.int64] = order[np.asarray(positions, np.int64) % (count | 1)] % count
-        return places
+        indices: NDArray[np.int64] = order[np.asarray(positions, np.int64) % (count | 1)] % count
+        return indices
 
-    def kept(self, labels: Tensor, places: Tensor) -> Tensor:
-        """The images of classes (B,) at places (B,) among those of a class: (B, S, S) uint8."""
-        return self.images[labels, places]
+    def kept(self, labels: Tensor, indices: Tensor) -> Tensor:
+        """The images of classes (B,) by index (B,) among those of a class: (B, S, S) uint8."""
+        return self.images[labels, indices]
 
     def forward(
         self,
@@ -151,7 +151,7 @@ class Bank(nn.Module):
             question = (attributes * self.strides).sum(dim=1)
         length = self.lengths[question]
         chosen = (torch.special.ndtr(noise[:, 0]) * length).long().minimum(length - 1)
-        places = self.places[self.first[question] + chosen]
-        grey = self.kept(labels, places)[:, None].float() / 127.5 - 1
+        indices = self.indices[self.first[question] + chosen]
+        grey = self.kept(labels, indices)[:, None].float() / 127.5 - 1
         mirrored = (noise[:, 1] > 0)[:, None, None, None]
         return torch.where(mirrored, grey.flip(-1), grey)

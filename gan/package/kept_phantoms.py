@@ -27,7 +27,7 @@ from synthdp.machine.progress import progress
 
 #: An image is another one when its quarters differ by more grey levels than this on average. What
 #: rounding does stays below 1; two phantoms differ by some 25.
-MAX_DIFFERENCE = 3.0
+MAX_QUARTER_DIFFERENCE = 3.0
 #: How many images may be others before all are refused: one, and this share of what was drawn. A
 #: last bit that differs can turn a number that is drawn, and with it all that follows of a patient.
 MAX_OTHERS = 0.01
@@ -50,7 +50,7 @@ class KeptPhantoms:
 
     Args:
         shape: of the bank.
-        kept: as its file holds them, each for class and place: `pools` (2, N), the number of the
+        kept: as its file holds them, each for class and image: `pools` (2, N), the number of the
             pool; `patients` (2, N), that of the patient, from 0; `patches` (2, N), that of the
             patch among the patient's; `quarters` (2, N, 2, 2), the `quarters` of the image.
         called: names the file, for errors.
@@ -80,20 +80,20 @@ class KeptPhantoms:
                 f"{called}: names phantoms that its pools don't have; restore the file"
             )
         self._cells: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-        for label, place in np.ndindex(self._missing.shape):
-            self._cells[self._patient(label, place)].append((label, place))
+        for label, index in np.ndindex(self._missing.shape):
+            self._cells[self._patient(label, index)].append((label, index))
 
-    def _patient(self, label: int, place: int) -> tuple[int, int]:
-        return int(self._pools[label, place]), int(self._patients[label, place])
+    def _patient(self, label: int, index: int) -> tuple[int, int]:
+        return int(self._pools[label, index]), int(self._patients[label, index])
 
-    def draw(self, labels: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-        """Draw the images of classes (B,) at places (B,) that were not drawn yet.
+    def draw(self, labels: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+        """Draw the images of classes (B,) by index (B,) that were not drawn yet.
 
         Raises:
             InputError: when phantoms are drawn otherwise here than where they were kept.
         """
-        missing = self._missing[labels, places]
-        pairs = zip(labels[missing].tolist(), places[missing].tolist(), strict=True)
+        missing = self._missing[labels, indices]
+        pairs = zip(labels[missing].tolist(), indices[missing].tolist(), strict=True)
         patients = sorted({self._patient(*pair) for pair in pairs})
         if patients:
             keep_freed_memory()
@@ -105,19 +105,19 @@ class KeptPhantoms:
         # not at the top, so that what draws nothing starts without scipy
         from synthdp.data.phantoms.phantoms import draw_patient  # noqa: PLC0415
 
-        (pool, index), cells = patient, self._cells[patient]
+        (pool, number), cells = patient, self._cells[patient]
         needed = 1 + max(int(self._patches[cell]) for cell in cells)
-        drawn = draw_patient(self._settings[pool], index, patches=needed).patches
-        for label, place in cells:
-            number = int(self._patches[label, place])
-            if number >= len(drawn) or drawn[number].malignant != bool(label):
+        drawn = draw_patient(self._settings[pool], number, patches=needed).patches
+        for label, index in cells:
+            patch = int(self._patches[label, index])
+            if patch >= len(drawn) or drawn[patch].malignant != bool(label):
                 self._others += 1  # it is left black, and soon refused if there are many
             else:
-                image = drawn[number].pixels
-                self.images[label, place] = image
-                difference = np.abs(quarters(image) - self._quarters[label, place]).mean()
-                self._others += int(difference > MAX_DIFFERENCE)
-            self._missing[label, place] = False
+                image = drawn[patch].pixels
+                self.images[label, index] = image
+                difference = np.abs(quarters(image) - self._quarters[label, index]).mean()
+                self._others += int(difference > MAX_QUARTER_DIFFERENCE)
+            self._missing[label, index] = False
 
     def _refuse_others(self) -> None:
         drawn = int((~self._missing).sum())
@@ -144,13 +144,13 @@ class PhantomBank(Bank):
         del self.images
         self._shape, self._phantoms = shape, phantoms
 
-    def kept(self, labels: Tensor, places: Tensor) -> Tensor:
+    def kept(self, labels: Tensor, indices: Tensor) -> Tensor:
         """As `Bank.kept`.
 
         Raises:
             InputError: as `KeptPhantoms.draw`.
         """
-        at = labels.cpu().numpy(), places.cpu().numpy()
+        at = labels.cpu().numpy(), indices.cpu().numpy()
         self._phantoms.draw(*at)
         return torch.from_numpy(self._phantoms.images[at]).to(self.device)
 
@@ -160,8 +160,8 @@ class PhantomBank(Bank):
         Raises:
             InputError: as `KeptPhantoms.draw`.
         """
-        labels, places = np.indices((2, self._shape.images)).reshape(2, -1)
-        self._phantoms.draw(labels, places)
+        labels, indices = np.indices((2, self._shape.images)).reshape(2, -1)
+        self._phantoms.draw(labels, indices)
         bank = Bank(**self._shape.whole.arguments)
         bank.images.copy_(torch.from_numpy(self._phantoms.images))
         return bank.eval().requires_grad_(False).to(self.device)

@@ -32,7 +32,7 @@ from synthdp.runs.cards import FILES, RUNS, with_section
 from synthdp.runs.inputs import noted_paths
 from synthdp.storage.files import atomic_folder, write_atomic
 
-MAX_DIFFERENCE = 2 / 255  # one grey level, of images in [-1, 1]
+MAX_ROUNDING = 2 / 255  # one grey level, of images in [-1, 1]
 _CHECKED = 16
 _READ_AT_ONCE = 512
 
@@ -82,7 +82,7 @@ def _refuse_other_images(
 ) -> None:
     first, second = (_images(shape, state) for state in (weights, halves))
     worst = float((first - second).abs().max())
-    if not worst <= MAX_DIFFERENCE:
+    if not worst <= MAX_ROUNDING:
         raise RunError(
             f"in float16 the generator's images differ by {255 / 2 * worst:.2g} grey levels, more "
             "than 1; its weights need float32, so it was not packed"
@@ -141,11 +141,11 @@ def compact_model(run: Path, folder: Path) -> None:
             "was made; bring it back, or release the generator with its images"
         )
     images = load_weights(folder / WEIGHTS)["images"].numpy()
-    shape, kept = found_phantoms(description.shape, images, pools)
+    shape, kept = phantoms_of_bank(description.shape, images, pools)
     write_generator(folder, kept, replace(description, shape=shape))
 
 
-def found_phantoms(
+def phantoms_of_bank(
     bank: BankShape, images: NDArray[np.uint8], pools: Sequence[Path]
 ) -> tuple[PhantomBankShape, dict[str, Tensor]]:
     """Which phantoms of some sets the images of a bank are: its shape, and what its file holds.
@@ -166,7 +166,7 @@ def found_phantoms(
     drawn_by = list[PhantomPool]()
     for number, path in enumerate(pools):
         drawn_by.append(_drawn_by(path, bank.size_px))
-        known |= _places(path, number, wanted - known.keys())
+        known |= _phantoms_in(path, number, wanted - known.keys())
     if missing := len(wanted - known.keys()):
         raise InputError(
             f"selection.pool: holds {missing:,} of the generator's images no more, so these were "
@@ -209,10 +209,10 @@ def _drawn_by(path: Path, size_px: int) -> PhantomPool:
     return PhantomPool.of(settings)
 
 
-def _places(path: Path, number: int, wanted: set[bytes]) -> dict[bytes, tuple[int, int, int]]:
+def _phantoms_in(path: Path, number: int, wanted: set[bytes]) -> dict[bytes, tuple[int, int, int]]:
     """Of the images that are wanted those in a set: its number, the patient, the patch."""
     dataset = open_dataset(path)
-    found: dict[bytes, tuple[int, int, int]] = {}
+    phantoms: dict[bytes, tuple[int, int, int]] = {}
     patient_id, patch = "", 0
     for first in range(0, len(dataset.rows), _READ_AT_ONCE):
         rows = dataset.rows[first : first + _READ_AT_ONCE]
@@ -221,5 +221,5 @@ def _places(path: Path, number: int, wanted: set[bytes]) -> dict[bytes, tuple[in
             patch = patch + 1 if row.patient_id == patient_id else 0
             patient_id = row.patient_id
             if grey.tobytes() in wanted:
-                found[grey.tobytes()] = number, int(patient_id.rpartition("-")[2]) - 1, patch
-    return found
+                phantoms[grey.tobytes()] = number, int(patient_id.rpartition("-")[2]) - 1, patch
+    return phantoms

@@ -25,14 +25,14 @@ from synthdp.privacy.noisy_sum.clipping import unit_means
 _LEAST_SHARE = 0.05
 
 
-def in_blocks(vectors: Tensor, places: Tensor, count: int) -> Tensor:
+def in_blocks(vectors: Tensor, block_of: Tensor, count: int) -> Tensor:
     """Vectors (N, K), each in the block that it belongs to: (N, count, K), zeros elsewhere.
 
-    Places are (N,) int64 below `count`; a vector of a negative one is in none.
+    `block_of` is (N,) int64 below `count`; a vector of a negative one is in none.
     """
     blocks = vectors.new_zeros(len(vectors), count, vectors.shape[1])
-    known = torch.nonzero(places >= 0).flatten()
-    blocks[known, places[known]] = vectors[known]
+    known = torch.nonzero(block_of >= 0).flatten()
+    blocks[known, block_of[known]] = vectors[known]
     return blocks
 
 

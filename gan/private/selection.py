@@ -121,21 +121,21 @@ def patients_vectors(
             finite=False,
         )
 
-    raw, places = made_among(raw_of, rows, among)
+    raw, indices = made_among(raw_of, rows, among)
     vectors = [features.mean.new_zeros(0, 1 + features.size)]
-    for place in places:
-        own, mirrored = torch.from_numpy(raw[place]).to(device)[:, None]
+    for index in indices:
+        own, mirrored = torch.from_numpy(raw[index]).to(device)[:, None]
         vectors.append((features.vectors(own) + features.vectors(mirrored)) / 2)
     return torch.cat(vectors).cpu()
 
 
-def pool_images(pool: Pool, places: NDArray[np.int64], size_px: int) -> Tensor:
-    """Some candidates (n,), by their places in the pool: (n, S, S) uint8."""
-    images, first = np.empty((len(places), size_px, size_px), np.uint8), 0
+def pool_images(pool: Pool, indices: NDArray[np.int64], size_px: int) -> Tensor:
+    """Some candidates (n,), by their indices in the pool: (n, S, S) uint8."""
+    images, first = np.empty((len(indices), size_px, size_px), np.uint8), 0
     for dataset, rows in pool.members:
-        own = np.flatnonzero((places >= first) & (places < first + len(rows)))
+        own = np.flatnonzero((indices >= first) & (indices < first + len(rows)))
         if len(own):
-            chosen = [rows[place] for place in places[own] - first]
+            chosen = [rows[index] for index in indices[own] - first]
             images[own] = to_uint8(load_images(dataset, chosen, size_px)[:, 0])
         first += len(rows)
     return torch.from_numpy(images)
@@ -188,7 +188,7 @@ class ReleasedConditions:
 
 @dataclass(frozen=True)
 class Selected:
-    """Which candidates were kept, (2, n) places in the pool by class, and how it went.
+    """Which candidates were kept, (2, n) indices in the pool by class, and how it went.
 
     Of combinations of conditions, those of the first come first.
 
@@ -196,7 +196,7 @@ class Selected:
     how far patients lie from the pool, in units of the pool's variance, and of the noise.
     """
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     effective: tuple[float, float]
     shift: float
     z: float
@@ -260,7 +260,7 @@ def select(
             value_means(sums, mechanism, conditions.part, constant=constant), conditions.values,
             vectors, of_all.of_each, separation=separation,
         )  # fmt: skip
-    places, effective = [], []
+    indices, effective = [], []
     for value, own in progress(list(enumerate(by_class)), what="weighting candidates"):
         groups = Groups(of_all.of_each[labels == value], of_all.shares)
         if shifts is None:
@@ -272,9 +272,9 @@ def select(
                 own, targets.means[value] + shifts, targets.ridge, images, groups
             )
         drawn = _drawn(weights, groups, images, np.random.default_rng((seed, value)))
-        places.append(np.flatnonzero(labels == value)[drawn])
+        indices.append(np.flatnonzero(labels == value)[drawn])
         effective.append(effective_size(weights))
-    return Selected(np.stack(places), (effective[0], effective[1]), targets.shift, targets.z[0])
+    return Selected(np.stack(indices), (effective[0], effective[1]), targets.shift, targets.z[0])
 
 
 def _shifts(

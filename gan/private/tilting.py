@@ -241,6 +241,6 @@ def drawn_candidates(weights: Array, count: int, rng: np.random.Generator) -> ND
     order = rng.permutation(len(weights))
     bounds = np.cumsum(drawing_chances(weights, count)[order])
     points = (np.arange(count) + rng.random()) * (bounds[-1] / count)
-    places = np.searchsorted(bounds, points, side="right").clip(max=len(weights) - 1)
-    drawn: NDArray[np.int64] = np.sort(order[np.unique(places)])
+    indices = np.searchsorted(bounds, points, side="right").clip(max=len(weights) - 1)
+    drawn: NDArray[np.int64] = np.sort(order[np.unique(indices)])
     return drawn

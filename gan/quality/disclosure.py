@@ -37,20 +37,20 @@ _DRAWS = 13
 
 
 @dataclass(frozen=True)
-class Told:
+class RightGuesses:
     """How often guesses are right, of P patients: by the nearest, by the commonest level."""
 
     nearest: Array
     commonest: Array
 
 
-def told_by_patient(
+def right_guesses(
     points: Array,
     levels: Array,
     patients: Array,
     known: Array,
     known_levels: Array,
-) -> Told:
+) -> RightGuesses:
     """Guesses of the level of each image, averaged by patient; images of unknown level left out.
 
     Args:
@@ -76,7 +76,7 @@ def told_by_patient(
         np.bincount(columns, weights=(guess == levels[rows]).astype(float)) / images
         for guess in guesses
     ]
-    return Told(*by_patient)
+    return RightGuesses(*by_patient)
 
 
 def disclosure_figures(sets: Sets, columns: Mapping[str, CutPoints] | None) -> Iterator[Figure]:
@@ -130,10 +130,10 @@ def _values(sets: Sets, space: str, attribute: Attribute, by: MeasuredSet) -> li
         if lacking := attribute.lacking_in(of, groups):
             return missing(lacking)
     try:
-        train = _told(sets.train, levels, by, own, space)
+        train = _guesses(sets.train, levels, by, own, space)
         strangers = None
         if sets.held_out is not None and not by.is_real:
-            strangers = _told(sets.held_out, attribute.groups_in(sets.held_out), by, own, space)
+            strangers = _guesses(sets.held_out, attribute.groups_in(sets.held_out), by, own, space)
     except InputError as error:
         return missing(str(error))
     n = (len(train.nearest), 0 if strangers is None else len(strangers.nearest))
@@ -141,20 +141,28 @@ def _values(sets: Sets, space: str, attribute: Attribute, by: MeasuredSet) -> li
         return missing(f"too few: known of fewer than {MIN_PATIENTS} train patients", n)
     generator = np.random.default_rng((sets.seed, _DRAWS))
     weights = itself_and_redraws(patient_weights(n[0], sets.redraws, generator))
-    told, guessed = (_mean(weights, values) for values in (train.nearest, train.commonest))
+    by_nearest, by_commonest = (
+        _mean(weights, values) for values in (train.nearest, train.commonest)
+    )
     over_val = Value(value=None, n=n, split=split, why=NO_VAL)
     if strangers is not None and n[1] < MIN_PATIENTS:
         why = f"too few: known of fewer than {MIN_PATIENTS} val patients"
         over_val = Value(value=None, n=n, split=split, why=why)
     elif strangers is not None:
         others = itself_and_redraws(patient_weights(n[1], sets.redraws, generator))
-        over_val = _value(told.minus(_mean(others, strangers.nearest)), n, split)
+        over_val = _value(by_nearest.minus(_mean(others, strangers.nearest)), n, split)
     n = (n[0], len(own)) if by.is_real else n
-    return [over_val, _value(told.minus(guessed), n, split), _value(told, n, split)]
+    return [
+        over_val,
+        _value(by_nearest.minus(by_commonest), n, split),
+        _value(by_nearest, n, split),
+    ]
 
 
-def _told(of: MeasuredSet, levels: Array, by: MeasuredSet, own: Array, space: str) -> Told:
-    return told_by_patient(of.features[space], levels, of.patients, by.features[space], own)
+def _guesses(
+    of: MeasuredSet, levels: Array, by: MeasuredSet, own: Array, space: str
+) -> RightGuesses:
+    return right_guesses(of.features[space], levels, of.patients, by.features[space], own)
 
 
 def _mean(weights: NDArray[np.int64], by_patient: Array) -> Redrawn:
@@ -176,12 +184,12 @@ def disclosure_words(figures: Sequence[Figure]) -> str:
         if figure.measure.startswith(DISCLOSURE) and figure.measure.endswith("over val patients")
     ]
     made = [figure for figure in attacks if figure.synthetic.value is not None]
-    told = [figure for figure in made if (figure.synthetic.ci_low or 0) > 0]
+    telling = [figure for figure in made if (figure.synthetic.ci_low or 0) > 0]
     silent = dict.fromkeys(_attribute(one) for one in attacks if one.synthetic.value is None)
     without = ""
     if made and silent:
         without = f" Of {', '.join(silent)} nothing was tried: the table says why."
-    if not told:
+    if not telling:
         names = " or ".join(dict.fromkeys(map(_attribute, made)))
         words = (
             f"None of {len(made)} attacks tells {names} of train patients better than of others."
@@ -190,10 +198,10 @@ def disclosure_words(figures: Sequence[Figure]) -> str:
     words = ", ".join(
         f"{_attribute(one)} ({one.features}, gain {one.synthetic.value:.2f}, "
         f"{one.synthetic.ci_low:.2f} to {one.synthetic.ci_high:.2f})"
-        for one in told
+        for one in telling
     )
     return (
-        f"{len(told)} of {len(made)} attacks tell something of train patients better than of "
+        f"{len(telling)} of {len(made)} attacks tell something of train patients better than of "
         f"others: {words}.{without}"
     )
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from gan.quality.scorecard import answers
+from gan.quality.scorecard import answered_criteria
 from gan.quality.sets import MeasuredSet, Sets
 from gan.quality.subgroups import group_rows
 from synthdp import __version__
@@ -57,10 +57,10 @@ def assessment_page(assessment: Assessment, sets: Sets) -> str:
         sets={part: assessed for part, assessed in parts.items() if assessed is not None},
         spectra=Markup(_draw_spectra(sets)),  # noqa: S704 (drawn here)
         patches=class_patches(sets.synthetic.dataset),
-        answers=[
+        criteria=[
             (source, list(of_source))
             for source, of_source in groupby(
-                answers(assessment), key=lambda answer: answer.criterion.source
+                answered_criteria(assessment), key=lambda one: one.criterion.source
             )
         ],
         groups=groups,

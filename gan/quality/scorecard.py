@@ -30,7 +30,7 @@ class Criterion:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnsweredCriterion:
     """A criterion, and the figures of one assessment that answer it."""
 
     criterion: Criterion
@@ -196,10 +196,10 @@ CRITERIA = (
 )
 
 
-def answers(assessment: Assessment) -> list[Answer]:
+def answered_criteria(assessment: Assessment) -> list[AnsweredCriterion]:
     """Each criterion with the figures of this assessment that answer it, one for a measure."""
     return [
-        Answer(
+        AnsweredCriterion(
             criterion,
             tuple(
                 figure

@@ -123,11 +123,11 @@ def _coverage_figures(
     why = "train has no two patients to compare"
     for subject in progress(SUBJECTS, what="who is reached"):
         try:
-            found = _reached_by(sets, space, neighbours, subject)
+            of_subject = _reached_by(sets, space, neighbours, subject)
         except InputError as error:
             why = str(error)
         else:
-            by_subject |= {} if found is None else {subject: found}
+            by_subject |= {} if of_subject is None else {subject: of_subject}
     columns, weights = redraws_of(
         [str(one) for one in sets.train.patients], _key(sets, _COVERAGE_DRAWS), sets.redraws
     )

@@ -12,7 +12,7 @@ from pytorch_fid import inception
 from gan.assess import run_assess
 from gan.quality import page
 from gan.quality.figures import CONDITION
-from gan.quality.scorecard import answers
+from gan.quality.scorecard import answered_criteria
 from gan.settings.assess import AssessSettings
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -172,7 +172,7 @@ def test_page_is_one_file_of_synthetic_patches_alone(out: Path) -> None:
 def test_the_page_says_which_figure_answers_which_question(out: Path) -> None:
     """Each measure that a criterion names is there, but those that ask for more settings."""
     elsewhere = {"FID", "KID", "Condition fidelity", "Utility by sub-group"}
-    for answer in answers(read_assessment(out)):
+    for answer in answered_criteria(read_assessment(out)):
         expected = [name for name in answer.criterion.measures if name not in elsewhere]
         found = [figure.measure for figure in answer.figures]
         assert [any(one.startswith(name) for one in found) for name in expected] == [True] * len(

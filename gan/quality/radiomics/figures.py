@@ -160,15 +160,15 @@ def _with_radiomics(sets: Sets, most: int, size_px: int) -> Sets:
 
     def drawn(measured: MeasuredSet) -> MeasuredSet:
         order = np.random.default_rng(_DRAW).permutation(len(measured))
-        places = np.sort(order[:most])
-        rows = tuple(measured.rows[place] for place in places)
+        chosen = np.sort(order[:most])
+        rows = tuple(measured.rows[index] for index in chosen)
         some = replace(
             measured,
             rows=rows,
-            labels=measured.labels[places],
-            conditions=measured.conditions[places],
-            patients=measured.patients[places],
-            powers=measured.powers[places],
+            labels=measured.labels[chosen],
+            conditions=measured.conditions[chosen],
+            patients=measured.patients[chosen],
+            powers=measured.powers[chosen],
             copies={} if measured.is_real else None,
             inception=None,
         )

@@ -87,8 +87,8 @@ def plain_pictures(pixels: Array) -> Array:
 
 def _convolved(pixels: Array, taps: Array, *, axis: int) -> Array:
     convolved = np.zeros_like(pixels)
-    for place, tap in enumerate(taps):
-        convolved += tap * np.roll(pixels, place - _MIDDLE, axis=axis)
+    for number, tap in enumerate(taps):
+        convolved += tap * np.roll(pixels, number - _MIDDLE, axis=axis)
     return convolved
 
 

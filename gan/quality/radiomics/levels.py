@@ -77,13 +77,13 @@ def count_pairs(
     high_i, high_j = (int(numbers.max(initial=0)) + 1 for numbers in (i, j))
     code = (group * high_i + i) * high_j + j
     if weight is None and groups * high_i * high_j > _SPARSE * len(code):
-        found, counted = np.unique(code, return_counts=True)
+        distinct, counted = np.unique(code, return_counts=True)
     else:
         counted = np.bincount(code, weight)
-        found = np.flatnonzero(counted > 0)
-        counted = counted[found]
+        distinct = np.flatnonzero(counted > 0)
+        counted = counted[distinct]
     count = counted.astype(np.float64)
-    rest, of_j = np.divmod(found, high_j)
+    rest, of_j = np.divmod(distinct, high_j)
     of_group, of_i = np.divmod(rest, high_i)
     total = np.bincount(of_group, count, minlength=groups)
     return Counts(of_group, of_i, of_j, count, groups, total)

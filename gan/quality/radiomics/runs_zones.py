@@ -76,22 +76,22 @@ def _run_counts(levels: Array) -> Counts:
     begins = np.empty(along.shape, dtype=bool)
     begins[:] = starts
     begins[:, :, 1:] |= along[:, :, 1:] != along[:, :, :-1]
-    places = np.flatnonzero(begins)
-    lengths = np.diff(places, append=begins.size)
-    group = places // (height * width)
-    return count_pairs(group, along.ravel()[places], lengths, n_pictures * DIRECTIONS)
+    firsts = np.flatnonzero(begins)
+    lengths = np.diff(firsts, append=begins.size)
+    group = firsts // (height * width)
+    return count_pairs(group, along.ravel()[firsts], lengths, n_pictures * DIRECTIONS)
 
 
 @cache
 def _lines(height: int, width: int) -> tuple[Array, Array]:
     """Pixels in the order of lines along four directions, (4, H W), and where a line starts."""
-    places = np.arange(height * width).reshape(height, width)
-    mirrored = places[:, ::-1]
+    pixels = np.arange(height * width).reshape(height, width)
+    mirrored = pixels[:, ::-1]
     offsets = range(1 - height, width)
     lines = [
-        list(places),
-        list(places.T),
-        [np.diagonal(places, offset) for offset in offsets],
+        list(pixels),
+        list(pixels.T),
+        [np.diagonal(pixels, offset) for offset in offsets],
         [np.diagonal(mirrored, offset) for offset in offsets],
     ]
     order = np.stack([np.concatenate(of_direction) for of_direction in lines])
@@ -105,9 +105,9 @@ def _lines(height: int, width: int) -> tuple[Array, Array]:
 def _zone_counts(levels: Array) -> Counts:
     """Counts of (level, pixels) of zones, by picture."""
     n_pictures, pixels = len(levels), levels[0].size
-    places = np.arange(levels.size).reshape(levels.shape)
+    indices = np.arange(levels.size).reshape(levels.shape)
     first, second = [], []
-    for (here, there), (level, beside) in zip(neighbours(places), neighbours(levels), strict=True):
+    for (here, there), (level, beside) in zip(neighbours(indices), neighbours(levels), strict=True):
         equal = level == beside
         first.append(here[equal])
         second.append(there[equal])

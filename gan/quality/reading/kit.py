@@ -92,7 +92,7 @@ def make_kit(
         size_px=side,
         images=tuple(sorted(images, key=lambda one: one.code)),
     )
-    shown = tuple((images[place].code, files[place]) for place in order)
+    shown = tuple((images[index].code, files[index]) for index in order)
     return Kit(key, shown, tuple(_holds(real, synthetic)))
 
 
@@ -143,16 +143,16 @@ def _drawn(
                 f"{value:g} were asked for (half of per_kind), and there are fewer; lower "
                 "per_kind, or name another split"
             )
-        mixed = [of_class[place] for place in rng.permutation(len(of_class))]
+        mixed = [of_class[index] for index in rng.permutation(len(of_class))]
         seen = Counter(met)
         turns = []
         for row in mixed:
             turns.append(seen[row.patient_id])
             seen[row.patient_id] += 1
         # a patient's second image only when each has shown one: sorted() keeps the order of equals
-        first = sorted(range(len(mixed)), key=lambda place: turns[place])[:wanted]
-        chosen += [mixed[place] for place in first]
-        met.update(mixed[place].patient_id for place in first)
+        first = sorted(range(len(mixed)), key=lambda index: turns[index])[:wanted]
+        chosen += [mixed[index] for index in first]
+        met.update(mixed[index].patient_id for index in first)
     return chosen
 
 

@@ -171,13 +171,13 @@ def _images(key: Key, redraws: int, generator: np.random.Generator) -> _Images:
     columns: list[int] = []
     parts = []
     start = 0
-    place: dict[tuple[str, str], int] = {}
+    column_of: dict[tuple[str, str], int] = {}
     for kind in ("real", "synthetic"):
         names = sorted({one.patient for one in key.images if one.kind == kind})
-        place |= {(kind, name): start + number for number, name in enumerate(names)}
+        column_of |= {(kind, name): start + number for number, name in enumerate(names)}
         parts.append(itself_and_redraws(patient_weights(len(names), redraws, generator)))
         start += len(names)
-    columns = [place[one.kind, one.patient] for one in key.images]
+    columns = [column_of[one.kind, one.patient] for one in key.images]
     return _Images(
         codes=tuple(one.code for one in key.images),
         synthetic=np.array([float(one.kind == "synthetic") for one in key.images]),

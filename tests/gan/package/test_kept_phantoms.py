@@ -275,7 +275,7 @@ def test_two_phantoms_differ_by_far_more_than_is_let_pass(pools: list[Path]) -> 
     of_each = np.array([[quarters(image) for image in own] for own in kept_of(pools)]).astype(int)
     flat = of_each.reshape(2 * IMAGES, 4)
     apart = abs(flat[:, None] - flat[None]).mean(axis=2)[np.triu_indices(2 * IMAGES, 1)]
-    assert np.median(apart) > 4 * kept_phantoms.MAX_DIFFERENCE
+    assert np.median(apart) > 4 * kept_phantoms.MAX_QUARTER_DIFFERENCE
 
 
 def test_what_can_not_be_drawn_again_is_refused(

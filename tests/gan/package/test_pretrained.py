@@ -106,7 +106,7 @@ def test_bad_names_and_weights_are_refused(
     with pytest.raises(InputError, match="--release"):
         package_generator(finished_run(discs), tmp_path / "data" / "refused")
     release(finished_run(discs), tmp_path / "free", Asked(without_protection=True))
-    monkeypatch.setattr(gan.package.packing, "MAX_DIFFERENCE", 0.0)
+    monkeypatch.setattr(gan.package.packing, "MAX_ROUNDING", 0.0)
     with pytest.raises(RunError, match="need float32"):
         package_generator(tmp_path / "free", tmp_path / "data" / "refused")
     assert known_names(packed.parent) == ["discs"]

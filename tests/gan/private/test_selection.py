@@ -345,10 +345,10 @@ def test_told_of_values_each_combination_has_a_mean_of_its_own() -> None:
     told = value_vectors(rows, classes, units, 500, codes=codes, part=part).mean(dim=0)
     plain = patient_vectors(rows, classes, units, 500).mean(dim=0).view(2, -1)
     about_values = ReleasedConditions(part, values)
-    kept = select(told.view(6, -1), None, vectors, labels, **about, conditions=about_values).places
-    alike = select(plain, None, vectors, labels, **about).places
-    for places, shifts in ((kept, (0.2, 0.12)), (alike, (0, 0))):
-        for of_class in places:
+    kept = select(told.view(6, -1), None, vectors, labels, **about, conditions=about_values).indices
+    alike = select(plain, None, vectors, labels, **about).indices
+    for indices, shifts in ((kept, (0.2, 0.12)), (alike, (0, 0))):
+        for of_class in indices:
             assert np.bincount(combinations[of_class]).tolist() == [50] * 4
             own = values[combinations[of_class]]
             for condition, shift in enumerate(shifts):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gan.quality.disclosure import DISCLOSURE, disclosure_words, told_by_patient
+from gan.quality.disclosure import DISCLOSURE, disclosure_words, right_guesses
 from synthdp.data.columns import UNKNOWN
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
@@ -20,10 +20,10 @@ def test_copies_tell_a_fact_of_their_patients_that_images_do_not_show() -> None:
     rng = np.random.default_rng(0)
     images, patients = drawn(200, 1), np.arange(200) // 2
     levels = words(np.repeat(rng.integers(0, 2, 100), 2))
-    copied = told_by_patient(images, levels, patients, images + 0.01 * drawn(200, 2), levels)
+    copied = right_guesses(images, levels, patients, images + 0.01 * drawn(200, 2), levels)
     assert copied.nearest.mean() == 1
     assert len(copied.nearest) == 100
-    strangers = told_by_patient(
+    strangers = right_guesses(
         images, levels, patients, drawn(300, 3), words(rng.integers(0, 2, 300))
     )
     assert 0.35 < strangers.nearest.mean() < 0.65
@@ -37,7 +37,7 @@ def test_what_images_show_of_anybody_is_told_of_members_and_strangers_alike() ->
 
     known = drawn(2000, 0, d=2)
     told = [
-        told_by_patient(of, signs(of), np.arange(300), known, signs(known))
+        right_guesses(of, signs(of), np.arange(300), known, signs(known))
         for of in (drawn(300, 1, d=2), drawn(300, 2, d=2))
     ]
     assert min(one.nearest.mean() for one in told) > 0.9
@@ -49,11 +49,11 @@ def test_a_patient_counts_once_and_unknown_levels_are_left_out() -> None:
     of_known = np.array(["a", "a", "b", UNKNOWN], dtype=object)
     points = np.array([[0.1], [1.1], [2.1], [2.2], [8.9], [0.0]])
     levels = np.array(["a", "b", "b", "b", "b", UNKNOWN], dtype=object)
-    found = told_by_patient(points, levels, np.array(list("xxyyzw")), known, of_known)
+    found = right_guesses(points, levels, np.array(list("xxyyzw")), known, of_known)
     assert found.nearest.tolist() == [0.5, 1, 1]  # z is nearest to what nobody knows: then to b
     assert found.commonest.tolist() == [0.5, 0, 0]
     with pytest.raises(InputError, match="fewer than three images"):
-        told_by_patient(points, levels, np.array(list("xxyyzw")), known[2:], of_known[2:])
+        right_guesses(points, levels, np.array(list("xxyyzw")), known[2:], of_known[2:])
 
 
 def figure(name: str, value: float | None, low: float | None = None) -> Figure:

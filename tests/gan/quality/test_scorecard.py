@@ -6,7 +6,7 @@ from gan.quality.scorecard import (
     CHEXGENBENCH,
     CRITERIA,
     SCORECARD,
-    answers,
+    answered_criteria,
     scorecard_markdown,
 )
 from synthdp.data.description import DatasetInfo
@@ -56,7 +56,7 @@ def assessment_of(*figures: Figure) -> Assessment:
 def test_a_criterion_is_answered_by_the_most_telling_figure_of_each_measure() -> None:
     shown = figure("FD-Tiny", main=True, real=True)
     given = assessment_of(figure("FD-Tiny"), figure("FD-Tiny", main=True), shown, figure("Recall"))
-    by_name = {answer.criterion.name: answer.figures for answer in answers(given)}
+    by_name = {answer.criterion.name: answer.figures for answer in answered_criteria(given)}
     assert by_name["Congruence"] == (shown,)
     assert [one.measure for one in by_name["Precision, recall, density, coverage, k = 5"]] == [
         "Recall"
@@ -67,5 +67,5 @@ def test_a_criterion_is_answered_by_the_most_telling_figure_of_each_measure() ->
 @pytest.mark.parametrize("source", [SCORECARD, CHEXGENBENCH])
 def test_an_assessment_without_figures_still_has_each_row(source: str) -> None:
     """As one of an older version, of which some figures are missing."""
-    rows = [one for one in answers(assessment_of()) if one.criterion.source == source]
+    rows = [one for one in answered_criteria(assessment_of()) if one.criterion.source == source]
     assert len(rows) == sum(one.source == source for one in CRITERIA)
