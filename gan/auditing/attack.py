@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gan.auditing.canaries import MANY_RUNS, ONE_RUN, broken_promise, many_runs, one_run
+from gan.auditing.canaries import broken_promise, many_runs, one_run
 from gan.auditing.membership import ATTACK, membership
 from gan.auditing.replay import replay
 from gan.auditing.subject import EmbeddingSubject
-from synthdp.privacy.attacks.audit import canary_bounds, worst_case_bounds
+from synthdp.privacy.attacks.audit import MANY_RUNS, ONE_RUN, canary_bounds, worst_case_bounds
 from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.runs.audit_record import CHECKS, FALSE_ALARM_RATES, AuditResult, Clock
 

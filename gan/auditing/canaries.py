@@ -14,6 +14,10 @@ from torch.nn import functional as F
 from gan.auditing.subject import EmbeddingSubject, Vectors
 from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import (
+    CANARY_IMAGE_NORMS,
+    MANY_RUNS,
+    MOST_BESIDE,
+    ONE_RUN,
     Bound,
     CanaryScores,
     Scores,
@@ -24,11 +28,6 @@ from synthdp.privacy.attacks.audit import (
 from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import broken_bounds
-
-ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
-#: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
-_IMAGE_NORMS = (50.0, 20.0, 120.0)
-_SMALL_PATIENTS = 100
 
 
 def _with_canaries(embedded: Vectors, inside: NDArray[np.bool_], clip_norm: float) -> Vectors:
@@ -46,11 +45,13 @@ def _canaries(
     embedded: Vectors, present: NDArray[np.int64], count: int, clip_norm: float
 ) -> Vectors:
     """The canaries of these numbers, out of `count`, without anybody else."""
-    own = embedded.vectors.shape[1] + torch.from_numpy(present).repeat_interleave(len(_IMAGE_NORMS))
+    own = embedded.vectors.shape[1] + torch.from_numpy(present).repeat_interleave(
+        len(CANARY_IMAGE_NORMS)
+    )
     vectors = torch.zeros(len(own), embedded.vectors.shape[1] + count)
-    norms = clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
+    norms = clip_norm * torch.tensor(CANARY_IMAGE_NORMS).repeat(len(present))
     vectors[torch.arange(len(vectors)), own] = norms
-    units = torch.arange(len(present)).repeat_interleave(len(_IMAGE_NORMS))
+    units = torch.arange(len(present)).repeat_interleave(len(CANARY_IMAGE_NORMS))
     return embedded.made_up(vectors, [0] * len(own), units)
 
 
@@ -82,9 +83,9 @@ def many_runs(
 ) -> CanaryScores:
     """Scores of one worst-case patient, who takes part in half of the releases.
 
-    Beside up to 100 patients, whose vectors are cut to `dimensions`.
+    Beside up to `MOST_BESIDE` patients, whose vectors are cut to `dimensions`.
     """
-    chosen = generator.permutation(subject.embedded.n_units)[:_SMALL_PATIENTS]
+    chosen = generator.permutation(subject.embedded.n_units)[:MOST_BESIDE]
     few = torch.isin(subject.units, torch.from_numpy(chosen))
     _, units = torch.unique(subject.units[few], return_inverse=True)
     kept = subject.embedded.of(few, units)

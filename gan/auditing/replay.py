@@ -14,14 +14,12 @@ from gan.auditing.subject import EmbeddingSubject, Vectors
 from gan.private.embedding import PublicMap, patient_rows, released_sums
 from gan.training.examples import UNLABELLED, Examples
 from synthdp.machine.progress import progress
-from synthdp.privacy.attacks.audit import Scores, noise_flaws
+from synthdp.privacy.attacks.audit import CANARY_IMAGE_NORMS, Scores, noise_flaws
 from synthdp.privacy.attacks.rerun import RecordedNoise, repeated_noise
 from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import Replay
 
-#: Norms of the images of a made-up patient, in clip norms: its mean is far above one.
-_IMAGE_NORMS = (50.0, 20.0, 120.0)
 _EXTREMES = 2
 #: Patients whose images are embedded again, with and without some of them.
 _SEEN_AGAIN = 16
@@ -126,9 +124,9 @@ def _compared(
 def _planted_vectors(subject: EmbeddingSubject, generator: np.random.Generator) -> Vectors:
     """Three made-up patients: far above the clip norm, with a NaN, without a label."""
     size = subject.embedded.vectors.shape[1]
-    n_long = len(_IMAGE_NORMS)
+    n_long = len(CANARY_IMAGE_NORMS)
     direction = torch.from_numpy(generator.normal(size=size)).float()
-    lengths = subject.mechanism.clip_norm * torch.tensor([*_IMAGE_NORMS, 1.0, 1.0])
+    lengths = subject.mechanism.clip_norm * torch.tensor([*CANARY_IMAGE_NORMS, 1.0, 1.0])
     vectors = lengths[:, None] * F.normalize(direction, dim=0)
     vectors[n_long, 0] = torch.nan
     return subject.embedded.made_up(

@@ -11,6 +11,7 @@ from synthdp.dossier.audits import Audit, AuditExtent, AuditRecord
 from synthdp.dossier.evidence import Evidence
 from synthdp.evaluation.assessment import Assessment, Figure, Section
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly, percent
+from synthdp.privacy.attacks.audit import MANY_RUNS, ONE_RUN
 from synthdp.privacy.promise.dossier import AttackFigure, AttackKind, AttackTest
 from synthdp.privacy.promise.statement import Statement
 
@@ -241,8 +242,8 @@ def _membership_extent(record: AuditRecord) -> str:
 def _extent(attack: str, settings: AuditExtent) -> str:
     """How far an attack went, from the settings of the audit; those that it knows."""
     known = {
-        "canaries in one run": ((settings.canaries, "canaries in one training"),),
-        "worst-case patient in many runs": (
+        ONE_RUN: ((settings.canaries, "canaries in one training"),),
+        MANY_RUNS: (
             (settings.runs, "trainings, with that patient or without"),
             (settings.dimensions, "dimensions"),
         ),

@@ -17,6 +17,10 @@ from torch.nn import functional as F
 from classify.auditing.head.subject import HeadSubject, in_processes, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.attacks.audit import (
+    CANARY_IMAGE_NORMS,
+    MANY_RUNS,
+    MOST_BESIDE,
+    ONE_RUN,
     Bound,
     CanaryScores,
     canary_fit,
@@ -30,11 +34,6 @@ from synthdp.privacy.attacks.rerun import scratch_folder
 from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.lattice import on_lattice
 from synthdp.privacy.noisy_sum.noise import NoiseSource
-
-#: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
-_IMAGE_NORMS = (50.0, 20.0, 120.0)
-_SMALL_PATIENTS = 100
-ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +62,12 @@ def with_canaries(subject: HeadSubject, inside: NDArray[np.bool_]) -> HeadSubjec
     n_targets, n_features = subject.start.shape
     width = n_features + len(inside)
     present = torch.from_numpy(np.flatnonzero(inside))
-    n_images = len(_IMAGE_NORMS)
+    n_images = len(CANARY_IMAGE_NORMS)
     # A canary's gradient is all along one weight of a feature that is zero in every real image, so
     # that no one else's gradient reaches it, whatever the weights.
     rows = torch.zeros(len(present) * n_images, n_targets * width)
     own_feature = (n_features + present).repeat_interleave(n_images)
-    norms = subject.mechanism.clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
+    norms = subject.mechanism.clip_norm * torch.tensor(CANARY_IMAGE_NORMS).repeat(len(present))
     rows[torch.arange(len(rows)), own_feature] = norms
     real = subject.examples
     canary_units = real.n_units + torch.arange(len(present)).repeat_interleave(n_images)
@@ -137,12 +136,12 @@ def one_run_bounds(scores: CanaryScores, subject: HeadSubject, confidence: float
 def made_small(
     subject: HeadSubject, generator: np.random.Generator, dimensions: int
 ) -> HeadSubject:
-    """The same training of up to 100 of its patients, on a random projection of their inputs.
+    """The same training of `MOST_BESIDE` patients at most, on a random projection of their inputs.
 
     It starts from zero and has no public images; the last input, which the bias sees, stays. A
     step is then fast, and its mechanism the same.
     """
-    chosen = generator.permutation(subject.examples.n_units) < _SMALL_PATIENTS
+    chosen = generator.permutation(subject.examples.n_units) < MOST_BESIDE
     some = subject.examples.of(torch.from_numpy(np.flatnonzero(chosen)))
     features, bias = some.inputs[:, :-1], some.inputs[:, -1:]
     if features.shape[1] > dimensions:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.auditing.network.canaries import ONE_RUN, broken_promise, one_run
+from classify.auditing.network.canaries import broken_promise, one_run
 from classify.auditing.network.membership import held_out_membership
 from classify.auditing.network.replay import replay
 from classify.auditing.network.subject import NetworkSubject
-from synthdp.privacy.attacks.audit import canary_bounds
+from synthdp.privacy.attacks.audit import ONE_RUN, canary_bounds
 from synthdp.privacy.attacks.settings import AuditSettings
 from synthdp.runs.audit_record import CHECKS, FALSE_ALARM_RATES, AuditResult, Clock
 

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from classify.auditing.network.planted import TAG_BYTES, PlantedGradients, no_input, planted_among
 from classify.auditing.network.subject import NetworkSubject, train_subject
-from synthdp.privacy.attacks.audit import CanaryScores, canary_fit, canary_refutes
+from synthdp.privacy.attacks.audit import ONE_RUN, CanaryScores, canary_fit, canary_refutes
 from synthdp.privacy.attacks.rerun import scratch_folder
 from synthdp.privacy.keys import KEY_BYTES
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.runs.audit_record import broken_bounds
 
-ONE_RUN = "canaries in one run"
 #: Norm of a canary's one image, in clip norms.
 _NORM = 50.0
 

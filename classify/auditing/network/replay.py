@@ -23,7 +23,7 @@ from classify.auditing.network.planted import (
 )
 from classify.auditing.network.subject import NetworkSubject, train_subject
 from synthdp.machine.progress import progress
-from synthdp.privacy.attacks.audit import noise_flaws
+from synthdp.privacy.attacks.audit import CANARY_IMAGE_NORMS, noise_flaws
 from synthdp.privacy.attacks.rerun import (
     Draw,
     RecordedNoise,
@@ -37,8 +37,6 @@ from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 from synthdp.runs.audit_record import Replay
 
-#: Norms of the images of a made-up patient, in clip norms: its mean is far above one.
-_IMAGE_NORMS = (50.0, 20.0, 120.0)
 _EXTREMES = 2
 #: Coordinates of the noise that are tested, at most.
 _TESTED = 20_000
@@ -110,14 +108,14 @@ def _with_planted(
         tag = generator.bytes(TAG_BYTES)
         if len(sampled_units(subject.mechanism, [tag], NoiseSource(key, subject.noise), 0)):
             tags.append(tag)
-    n_images = len(_IMAGE_NORMS) + 1
+    n_images = len(CANARY_IMAGE_NORMS) + 1
     none = no_input(subject.examples)
     images = none.new_zeros(n_images, *none.shape[1:])
     images[-1] = math.nan
     coordinate = int(generator.integers(len(subject.top.flat())))
-    lengths = torch.tensor([*_IMAGE_NORMS, 0.0]) * subject.mechanism.clip_norm
-    coordinates = torch.tensor([coordinate] * len(_IMAGE_NORMS) + [-1])
-    owners = torch.tensor([0] * len(_IMAGE_NORMS) + [1])
+    lengths = torch.tensor([*CANARY_IMAGE_NORMS, 0.0]) * subject.mechanism.clip_norm
+    coordinates = torch.tensor([coordinate] * len(CANARY_IMAGE_NORMS) + [-1])
+    owners = torch.tensor([0] * len(CANARY_IMAGE_NORMS) + [1])
     return planted_among(subject.examples, tags, images, owners, (coordinates, lengths))
 
 

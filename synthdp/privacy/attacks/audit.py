@@ -21,6 +21,12 @@ from synthdp.privacy.mechanism import Mechanism
 
 Scores = NDArray[np.float64]
 
+#: The attacks by canaries, as records of audits call them.
+ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
+#: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
+CANARY_IMAGE_NORMS = (50.0, 20.0, 120.0)
+#: Beside whom the worst-case patient of many runs stands, at most: so each run is a short one.
+MOST_BESIDE = 100
 #: Numbers of guesses between which the best is chosen, as shares of the canaries.
 _GUESSED_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 _GRID = 20_001
