@@ -11,6 +11,7 @@ before (features, finished runs) is not counted as done, so that it may take les
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
 HEAD_BESIDE_ANOTHER = 0.2
 #: Seconds of one core for the scores of a model and their intervals, and for a study to start.
 SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
-#: Seconds of one core for a thousand images of 128 px shown to a generator, by its method, and for
-#: one that is drawn.
-SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS, SECONDS_A_DRAWN = {"embedding": 45.0}, 20.0, 0.005
-#: Of those that select from a pool: those of an image, of a candidate or a patient, which are kept,
-#: and weights.
+#: Seconds of one core for a thousand images of 128 px shown to a generator, by its method.
+SECONDS_A_KIMG, SECONDS_A_KIMG_OF_OTHERS = {"embedding": 45.0}, 20.0
+#: Seconds of one core for an image that a generator draws.
+SECONDS_A_DRAWN = 0.005
+#: Seconds of one core for what a selection keeps of an image, a candidate's or a patient's, and for
+#: its weights.
 SECONDS_A_SELECTED, SECONDS_TO_SELECT = 0.05, 8.0
 #: In batches an image's gradient takes so much of what it takes by itself.
 IN_BATCHES = 0.6
@@ -71,51 +73,81 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
     Raises:
         InputError: when a data set is not there.
     """
-    trained, total, seen = set[Path](), SECONDS_TO_START, dict[tuple[Path, str], float]()
-    shared = set[str]()  # what heads that are trained together have in common
-    n_images = _images([settings.data])
-    drawn = dict[Path, int]()  # images of the sets that the study makes itself
-    for row in rows:
-        for call in row.calls:
-            if call.out in trained:
-                continue
-            trained.add(call.out)
-            if call.stage in ("train-gan", "generate"):
-                drawn[call.out] = getattr(call.settings, "count", 0)
-                total += _generator(call) + drawn[call.out] * SECONDS_A_DRAWN
-                if call.setting("method") == "selection":
-                    for path in (call.setting("data"), *call.setting("selection").pool):
-                        seen[path, "selection"] = _images([path]) * SECONDS_A_SELECTED
-                continue
-            if call.stage == "pretrain":
-                n_shown = _images([call.setting("data")], drawn)
-                total += _pretraining(n_shown, call.settings)
-                continue
-            if call.setting("network") is not None:
-                total += _network_seconds(settings, call)
-                centre, own = call.setting("centre"), call.setting("backbone")
-                if centre is not None:  # which models of one network share
-                    key = (centre, f"{own.name} {own.views}")
-                    seen[key] = _images([centre]) * own.views * seconds_a_view(own)
-                continue
-            common = STAGES[call.stage].common(call.settings)
-            beside = common is not None and common in shared
-            shared.add(common or "")
-            total += _head(call.setting("head"), n_images) * (HEAD_BESIDE_ANOTHER if beside else 1)
-            sets = [call.setting(key) for key in ("data", "synthetic", "centre")]
-            source = str(call.setting("init") or "")
-            asked = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
-            for path, one in product({path for path in sets if path is not None}, asked):
-                key = (path, f"{source} {one.name} {one.views}")
-                seen[key] = _images([path], drawn) * one.views * seconds_a_view(one)
+    tally = _Tally(settings, _images([settings.data]))
+    calls: dict[Path, StageCall] = {}
+    for call in (call for row in rows for call in row.calls):
+        calls.setdefault(call.out, call)  # rows share runs
+    for call in calls.values():
+        tally.add(call)
     scored = settings.evaluation_sets
-    total += sum(seen.values()) + len(rows) * len(scored) * SECONDS_AN_EVALUATION
+    total = tally.seconds + sum(tally.features.values())
+    total += len(rows) * len(scored) * SECONDS_AN_EVALUATION
     others = {on.data.resolve() for on in scored} - {settings.data.resolve()}
     networks = (settings.backbone, *settings.beside)
     total += sum(_images(others) * one.views * seconds_a_view(one) for one in networks)
     workers = 2 if settings.workers == "all" else settings.workers
     n_cores: int = workers * settings.threads
     return total / n_cores
+
+
+@dataclass
+class _Tally:
+    """What the runs of a study take in all; what several of them share counts once.
+
+    seconds: of all but what is kept beside sets; features: of that, by set and by what computes it;
+    drawn: how many images the sets have that the study draws; together: of heads that are trained
+    together, what they have in common.
+    """
+
+    settings: StudySettings
+    n_images: int
+    seconds: float = SECONDS_TO_START
+    features: dict[tuple[Path, str], float] = field(default_factory=dict)
+    drawn: dict[Path, int] = field(default_factory=dict)
+    together: set[str] = field(default_factory=set)
+
+    def add(self, call: StageCall) -> None:
+        """Count a run."""
+        if call.stage == "train-gan":
+            self._add_generator(call)
+        elif call.stage == "generate":
+            self.drawn[call.out] = call.setting("count")
+            self.seconds += self.drawn[call.out] * SECONDS_A_DRAWN
+        elif call.stage == "pretrain":
+            self.seconds += _pretraining(_images([call.setting("data")], self.drawn), call.settings)
+        elif call.setting("network") is not None:
+            self._add_network(call)
+        else:
+            self._add_head(call)
+
+    def _add_generator(self, call: StageCall) -> None:
+        if call.setting("method") != "selection":
+            a_kimg = SECONDS_A_KIMG.get(call.setting("method"), SECONDS_A_KIMG_OF_OTHERS)
+            self.seconds += call.setting("kimg") * a_kimg * (call.setting("size_px") / 128) ** 2
+            return
+        self.seconds += SECONDS_TO_SELECT
+        for path in (call.setting("data"), *call.setting("selection").pool):
+            self.features[path, "selection"] = _images([path]) * SECONDS_A_SELECTED
+
+    def _add_network(self, call: StageCall) -> None:
+        self.seconds += _network_seconds(self.settings, call)
+        centre, own = call.setting("centre"), call.setting("backbone")
+        if centre is not None:  # which models of one network share
+            seconds = _images([centre]) * own.views * seconds_a_view(own)
+            self.features[centre, f"{own.name} {own.views}"] = seconds
+
+    def _add_head(self, call: StageCall) -> None:
+        common = STAGES[call.stage].common(call.settings)
+        beside = common is not None and common in self.together
+        self.together.add(common or "")
+        seconds = _head(call.setting("head"), self.n_images)
+        self.seconds += seconds * (HEAD_BESIDE_ANOTHER if beside else 1)
+        sets = {call.setting(key) for key in ("data", "synthetic", "centre")} - {None}
+        source = str(call.setting("init") or "")
+        backbones = (call.setting("backbone") or self.settings.backbone, *call.setting("beside"))
+        for path, one in product(sets, backbones):
+            seconds = _images([path], self.drawn) * one.views * seconds_a_view(one)
+            self.features[path, f"{source} {one.name} {one.views}"] = seconds
 
 
 def _network_seconds(settings: StudySettings, call: StageCall) -> float:
@@ -156,17 +188,6 @@ def _trained_backbone(settings: StudySettings, call: StageCall) -> FeatureSettin
 def _share_left(fold: Part | None, share: float | None) -> float:
     """Which share of the patients a run is trained on."""
     return (1 if fold is None else 1 - 1 / fold.of) * (share or 1)
-
-
-def _generator(call: StageCall) -> float:
-    """Of a generator's training; nothing of other stages."""
-    if call.stage != "train-gan":
-        return 0.0
-    if call.setting("method") == "selection":
-        return SECONDS_TO_SELECT
-    a_kimg = SECONDS_A_KIMG.get(call.setting("method"), SECONDS_A_KIMG_OF_OTHERS)
-    seconds: float = call.setting("kimg") * a_kimg * (call.setting("size_px") / 128) ** 2
-    return seconds
 
 
 def _images(paths: Iterable[Path], to_come: Mapping[Path, int] | None = None) -> int:
