@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from gan.quality.comparisons import COMPARISON_WORDS
 from gan.quality.disclosure import disclosure_figures, disclosure_words
 from gan.quality.figures import (
     USEFULNESS,
@@ -196,7 +197,7 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
 
 def _distance_words(figures: Sequence[Figure]) -> str:
     halves = [
-        f for f in figures if f.section == "Distance" and f.comparison.startswith("as many as half")
+        f for f in figures if f.section == "Distance" and f.comparison == COMPARISON_WORDS["halves"]
     ]
     if not halves or halves[0].synthetic.value is None or halves[0].real is None:
         return ""

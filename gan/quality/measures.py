@@ -156,11 +156,12 @@ def precision_recall_density_coverage(
     x, y = _checked(real, synthetic, neighbours + 1)
     across, of_real, of_synthetic = _balls(x, y, neighbours)
     inside = across <= of_real[:, None]
+    by_recall, by_coverage = _reached(across, of_real, of_synthetic)
     return Coverage(
         precision=float(inside.any(axis=0).mean()),
-        recall=float((across <= of_synthetic[None, :]).any(axis=1).mean()),
+        recall=float(by_recall.mean()),
         density=float(inside.sum(axis=0).mean() / neighbours),
-        coverage=float((across.min(axis=1) <= of_real).mean()),
+        coverage=float(by_coverage.mean()),
     )
 
 
@@ -179,8 +180,11 @@ def reached(real: Array, synthetic: Array, *, neighbours: int = 5) -> tuple[Arra
     coverage: a synthetic image lies in its own. Arguments and errors as of
     `precision_recall_density_coverage`.
     """
-    x, y = _checked(real, synthetic, neighbours + 1)
-    across, of_real, of_synthetic = _balls(x, y, neighbours)
+    return _reached(*_balls(*_checked(real, synthetic, neighbours + 1), neighbours))
+
+
+def _reached(across: Array, of_real: Array, of_synthetic: Array) -> tuple[Array, Array]:
+    """As `reached`, of the distances and the radii of `_balls`."""
     in_theirs = np.asarray((across <= of_synthetic[None, :]).any(axis=1))
     return in_theirs, np.asarray(across.min(axis=1) <= of_real)
 
@@ -228,12 +232,12 @@ def alpha_precision_beta_recall(real: Array, synthetic: Array, *, neighbours: in
     from_real = np.linalg.norm(y - x.mean(axis=0), axis=1)
     of_synthetic = np.linalg.norm(y - y.mean(axis=0), axis=1)
     inside = from_real[:, None] <= np.quantile(of_real, SHARES)
-    reached = across.min(axis=1) <= ordered[:, neighbours - 1]
+    near = across.min(axis=1) <= ordered[:, neighbours - 1]
     typical = of_synthetic[closest, None] <= np.quantile(of_synthetic, SHARES)
     nearest = across.argmin(axis=0)
     return Supports(
         alpha_precision=_closeness(inside.mean(axis=0)),
-        beta_recall=_closeness((reached[:, None] & typical).mean(axis=0)),
+        beta_recall=_closeness((near[:, None] & typical).mean(axis=0)),
         authenticity=float((across.min(axis=0) > among.min(axis=1)[nearest]).mean()),
     )
 
