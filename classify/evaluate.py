@@ -84,7 +84,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     On patients all these files are exact functions of who they are, outside every promise. With
     `auroc_epsilon` the folder also holds `noisy_metrics.json`, which alone may be published under
     its promise: its release is recorded in the data set's ledger before the noise is drawn, and a
-    folder that stands spends nothing again. Whether there is such a figure may not hang on a
+    folder that stands spends nothing again. Whether there is such a figure may not depend on a
     patient either: exact figures that can't be had of these images are then left out, and
     `metrics.json` says why.
 
@@ -214,7 +214,7 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
     if plan is not None:
         plan.refuse_overspent()
     targets = known_targets(dataset, rows, classifier.targets)
-    # Under a promise nothing may hang on one patient's image, and its import has refused such ones.
+    # Under a promise nothing may depend on one patient's image; its import has refused such ones.
     repeats = vars(images.repeats(classifier.targets, targets))
     scored = images.scores(classifier)
     predictions = Predictions(

@@ -240,7 +240,7 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
             images = with_poses(images, thumbnails)
     paths = [image.path for image in images]
     if n_jpeg := sum(is_jpeg(path) for path in paths):
-        what = "JPEG, which has lost detail that scores may hang on"
+        what = "JPEG, which has lost detail that scores may depend on"
         logger.info("%d image(s) are %s", n_jpeg, what, extra=for_the_holder(f"some are {what}"))
     raws = [_features(one, paths, read) for one in classifier.feature_sources]
     scores = _finite_scores(classifier, raws)

@@ -1,6 +1,6 @@
 """Five hundred small image files of every kind that is read or refused, and what each one means.
 
-The writers here are made from the specifications, so that what is expected of a file hangs on no
+The writers here are made from the specifications, so that what is expected of a file depends on no
 reader: a grey level is known by construction, before it is stored. Pillow writes JPEG, fax codes,
 Zstandard, LZMA and what is inside EXIF alone.
 """

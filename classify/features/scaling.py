@@ -46,7 +46,7 @@ class Scaling:
         """As `scaled_parts`, each row a function of its own features alone; without gradients.
 
         A product of many rows with a matrix rounds some of them by how many there are, so that a
-        patient's input would hang on who else is there (`synthdp.privacy.noisy_sum.exact`). A row
+        patient's input would depend on who else is there (`synthdp.privacy.noisy_sum.exact`). A row
         that is not finite stays so.
         """
         shifted = raw if self.centre is None else raw - self.centre.to(raw)
@@ -99,7 +99,7 @@ def head_input(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
 
 
 def head_input_alone(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
-    """As `head_input`, by `scaled_parts_alone`: a row hangs on no other, and has no gradient."""
+    """As `head_input`, by `scaled_parts_alone`: a row depends on no other, and has no gradient."""
     rows = raws[0].new_empty(len(raws[0]), sum(sum(one.parts) for one in scalings))
     pieces = zip(*(raw.split(_AT_ONCE) for raw in raws), strict=True)
     for part, of_part in zip(rows.split(_AT_ONCE), pieces, strict=True):

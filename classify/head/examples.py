@@ -296,7 +296,7 @@ class PublicExamples:
         """`mean` of several heads of one shape where all take part, by one product.
 
         Sums of float32 round otherwise than those of a head alone: relatively by about 2^-24 times
-        the root of the number of images. They are public, so that no promise hangs on that.
+        the root of the number of images. They are public, so that no promise depends on that.
         """
         assert self.sampling_rate == 1
         totals = self.examples.plain_sums(heads)

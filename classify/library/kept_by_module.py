@@ -83,7 +83,7 @@ def refuse_memory(before: list[Tensor], after: list[Tensor]) -> None:
         raise InputError(
             "the loss gives the same patient another gradient once others were seen: it, or "
             "the module, remembers what it saw (a running mean, a memory bank), or draws at "
-            "random from a generator of its own; take what hangs on one patient out of it, and "
+            "random from a generator of its own; take what depends on one patient out of it, and "
             "draw by torch, random or numpy.random"
         )
 

@@ -266,7 +266,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
         """
         if y is None:
             raise InputError("fit requires y to be passed, but the target y is None")
-        # a promise does not hang on there being a patient, nor on finite numbers
+        # a promise does not depend on there being a patient, nor on finite numbers
         anything = {"ensure_all_finite": False, "ensure_min_samples": 0}
         rows = validate_data(self, X, dtype=np.float64, **anything)
         labels = column_or_1d(y, warn=True)

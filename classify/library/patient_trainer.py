@@ -340,7 +340,7 @@ class PatientTrainer:
             value = loss(self._model, self._collate([self._dataset[item] for item in some]))
             if not isinstance(value, Tensor) or not value.requires_grad:
                 raise InputError(
-                    "the loss gives nothing that hangs on the module's trained weights; "
+                    "the loss gives nothing that depends on the module's trained weights; "
                     "return a tensor made from model(images), without detach() or item()"
                 )
             yield value.mean(), len(some) / len(items)

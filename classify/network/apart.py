@@ -1,9 +1,9 @@
 """Whether a network keeps the images of a batch apart: by the kinds of its layers, and by trial.
 
-The mean of per-image gradients is the gradient of the mean loss only where no image's output hangs
-on another image. And what a layer keeps of the images that it saw, no noise covers. Kinds that do
-either are known by name (`refuse_coupling_layers`); what no list names shows on public noise
-(`refuse_coupled_examples`).
+The mean of per-image gradients is the gradient of the mean loss only where no image's output
+depends on another image. And what a layer keeps of the images that it saw, no noise covers. Kinds
+that do either are known by name (`refuse_coupling_layers`); what no list names shows on public
+noise (`refuse_coupled_examples`).
 """
 
 import copy
@@ -89,7 +89,7 @@ def refuse_coupling_layers(module: nn.Module) -> None:
         if draws_at_random(layer):
             raise InputError(
                 f"the layer {name or 'itself'} ({type(layer).__name__}) drops at random, so that a "
-                "patient's gradient hangs on who was drawn before; set its rate to 0, or call "
+                "patient's gradient depends on who was drawn before; set its rate to 0, or call "
                 "eval() on it"
             )
 
@@ -136,7 +136,7 @@ def refuse_coupled_examples(
     if not torch.allclose(alone, together, _OF_SIZES, _OF_SIZES * float(alone.abs().max())):
         raise InputError(
             f"{what} gives an image alone another output than in a batch, so that no gradient is "
-            "a patient's own; take a network whose output for an image hangs on it alone"
+            "a patient's own; take a network whose output for an image depends on it alone"
         )
     if (changed_one := tried.moved_tensor()) is not None:
         raise InputError(
@@ -195,7 +195,7 @@ class _Tried:
             raise InputError(f"{words}{f' (seen first after the layer {seen[0]})' if seen else ''}")
 
     def refuse_leftovers(self, images: Tensor, what: str) -> None:
-        """Refuse a module whose gradients for the same images hang on what memory held before."""
+        """Refuse a module whose gradients for the same images depend on what memory held before."""
         weights = {name: one for name, one in self._module.named_parameters() if one.requires_grad}
         seen: tuple[Tensor, ...] = ()
         for left in LEFT_IN_MEMORY:

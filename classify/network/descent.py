@@ -38,7 +38,7 @@ class Descent:
         self._nadam: torch.optim.NAdam | None = None
         if recipe.optimizer == "nadam":
             betas = (recipe.momentum, _SECOND_BETA)
-            # it moves this from zero in each step, since no step of NAdam hangs on where it stands
+            # moved from zero in each step, since no step of NAdam depends on where it stands
             self._moved = torch.nn.Parameter(torch.zeros_like(weights))
             self._nadam = torch.optim.NAdam([self._moved], lr=self._lr, betas=betas)
 

@@ -232,7 +232,7 @@ class PatientGradients:
         self._try_on_noise(examples, views)
         weights = _versions(self._module.named_parameters())
         with self._kernels():
-            # one patient at a time: nobody's bits may hang on who else is sampled
+            # one patient at a time: nobody's bits may depend on who else is sampled
             for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
                 clipped.add(self._mean_gradient(examples, views, patient, batch))
         buffers = _versions(self._module.named_buffers())

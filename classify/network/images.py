@@ -2,7 +2,7 @@
 
 What a step shows of a patient is drawn by public numbers (the seed, the step) and by the patient's
 own secret tag: which images, where there are more than are taken, and how each is turned, moved and
-exposed. So nobody's draw hangs on who else is there, and nothing is kept of it.
+exposed. So nobody's draw depends on who else is there, and nothing is kept of it.
 """
 
 from collections.abc import Callable, Sequence

@@ -76,8 +76,8 @@ class Team:
     def refuse_different(self, identity: bytes) -> None:
         """Refuse processes that are about to train something else, or by other kernels.
 
-        Who computes a patient's gradient hangs on who else is sampled. So all processes must give
-        the same bits for it, or it would hang on others too.
+        Who computes a patient's gradient depends on who else is sampled. So all processes must give
+        the same bits for it, or it would depend on others too.
 
         Args:
             identity: of settings and images, as this process knows them.
@@ -95,7 +95,7 @@ class Team:
         self._compare(
             kernels().encode(),
             "the processes of torchrun don't compute alike, so that a patient's gradient would "
-            "hang on which of them has it; start all on processors, or GPUs, of one kind, with "
+            "depend on which of them has it; start all on processors, or GPUs, of one kind, with "
             "one version of torch and as many threads each (OMP_NUM_THREADS)",
         )
 

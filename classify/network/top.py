@@ -199,8 +199,8 @@ def trained_network(
     """What is trained of any backbone, under a head with weights (T, D + 1).
 
     The last blocks of a plain ViT are a `TrainedTop`. Of any other network, or all of one, the
-    parameters that the backbone opened are trained, but for those that the features don't hang on,
-    which are frozen. Before that it is tried on noise whether it keeps images apart.
+    parameters that the backbone opened are trained, but for those that the features don't depend
+    on, which are frozen. Before that it is tried on noise whether it keeps images apart.
 
     Without a `scaling` by public images, features are neither centred nor whitened.
     Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
@@ -239,7 +239,7 @@ def asked_precision(backbone: Backbone) -> torch.dtype | None:
 
 
 def _refuse_coupling(network: TrainedNetwork, backbone: Backbone, device: torch.device) -> None:
-    """Refuse a network that may not keep images apart; freeze what its features don't hang on."""
+    """Refuse a network that may not keep images apart; freeze what its features don't depend on."""
     refuse_coupling_layers(network)
     side = backbone.settings.size_px
     with torch.no_grad():
@@ -249,7 +249,7 @@ def _refuse_coupling(network: TrainedNetwork, backbone: Backbone, device: torch.
 
 
 def _freeze_unread(network: TrainedNetwork, shape: tuple[int, ...]) -> None:
-    """Freeze parameters that the features don't hang on: they would be trained on noise alone."""
+    """Freeze parameters that the features don't depend on: they would be trained on noise alone."""
     with torch.enable_grad(), reproducible():  # refuses a kernel that gives no bits twice
         features = network._features(torch.zeros(1, *shape, device=network.head.weight.device))
         own = [p for p in network.network.parameters() if p.requires_grad]

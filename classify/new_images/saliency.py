@@ -1,4 +1,4 @@
-"""Saliency: which regions of an image a score hangs on, by hiding them one after the other.
+"""Saliency: which regions of an image a score depends on, by hiding them one after the other.
 
 An aid for a person who looks, and no proof: hiding a region shows how the model scores an image
 that it never saw, regions that matter only together stay unseen, and what moves a score need not be

@@ -1,4 +1,4 @@
-"""Numbers that hang on how much privacy a stage has: one for all, or one for some epsilons each."""
+"""Numbers that depend on the privacy of a stage: one for all, or one for each of some epsilons."""
 
 import math
 from collections.abc import Mapping

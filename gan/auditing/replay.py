@@ -148,7 +148,7 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     noise = torch.from_numpy(generator.normal(size=(5, 1, side, side))).float().clamp(-1, 1)
     images = torch.cat([subject.examples.images[kept], noise[:4], broken, noise[4:]])
     units = torch.searchsorted(chosen, subject.units[kept])
-    with torch.no_grad():  # one at a time: nobody's vector may hang on who stands beside it
+    with torch.no_grad():  # one at a time: nobody's vector may depend on who stands beside it
         vectors = torch.cat(
             [
                 _embedded_alone(subject.features, image)

@@ -63,7 +63,7 @@ class WholeGenerator(nn.Module):
 
 
 class _FilmOfAnyBatch(nn.Module):
-    """The film of a generator, by operations that do not hang on what the numbers are.
+    """The film of a generator, by operations that do not depend on what the numbers are.
 
     `Film` draws marks on the images that chance gives some, in loops; here every mark is drawn on
     every image, and kept where chance says so. Waves are taken by products with cosines and sines,

@@ -5,7 +5,7 @@ the pixels are kept in shards at that side, 8 or 16 bits each, beside the set th
 `private/packed`: nothing of it leaves. Shards are made on demand, by as many processes as ask for
 them. Their folder is called by keyed digests of the set and of the rows, so that a changed image is
 another pack, and packs of images that are no longer the set's are removed. Which process makes an
-image's shard hangs on who else is there: of images that are resampled, whose last bits a kind of
+image's shard depends on who else is there: of images that are resampled, whose last bits a kind of
 processor decides, each kind has a pack of its own.
 """
 

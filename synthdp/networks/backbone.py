@@ -363,7 +363,7 @@ class ConvolutionalBackbone(Backbone):
             parameter.requires_grad_(id(parameter) in used and id(parameter) not in before)
 
     def _used_parameters(self) -> set[int]:
-        """The parameters that features hang on: what follows the last layer read is none."""
+        """The parameters that features depend on: what follows the last layer read is none."""
         self.network.requires_grad_(True)
         probe = torch.zeros(1, 1, _PROBE_PX, _PROBE_PX)
         total = torch.cat(self._read(probe), dim=1).sum()

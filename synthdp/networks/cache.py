@@ -5,7 +5,7 @@ its image. Its name is made of the extractor's identity and a keyed digest of th
 
 Of many images it is made in parts, which all processes share that ask for it
 (`synthdp.storage.shared_work`): none waits for another's work, and what a killed one has finished
-is kept. Which of them computes an image hangs on how many there are, so that those alone share
+is kept. Which of them computes an image depends on how many there are, so that those alone share
 parts that give the same bits: on one kind of processor, with as many threads. Parts are joined when
 all are there. A large file is mapped into memory, not read, so that what it takes can be given
 back.
@@ -200,8 +200,8 @@ def made_among(
     Returns:
         What `make` gave, and the N places of `rows` in it.
 
-    Guarantee: whether it ends or raises hangs on `rows` alone. Whoever is left out of a run may not
-    stop it, by an image that can't be read: it would tell of somebody whom the run never meets.
+    Guarantee: whether it ends or raises depends on `rows` alone. Whoever is left out of a run may
+    not stop it, by an image that can't be read: it would tell of somebody whom the run never meets.
 
     Raises:
         InputError, RunError: those of `make` for `rows` alone.

@@ -54,7 +54,7 @@ def training_speed(backbone: FeatureSettings, trainable_blocks: TrainableBlocks)
 
 
 def _flat(backbone: FeatureSettings) -> FeatureSettings:
-    """The network as it sees one plane of an image, without what its speed does not hang on."""
+    """The network as it sees one plane of an image, without what does not change its speed."""
     unset = ("weights", "sha256", "axes", "slices", "slice_pool", "view_order", "denoise")
     return backbone.model_copy(update={**dict.fromkeys(unset), "views": 1, "whiten": 0.0})
 

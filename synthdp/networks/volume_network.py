@@ -44,7 +44,7 @@ class VolumeNetwork(Backbone):
         super().__init__(flat.network, flat.settings, flat.trainable_blocks)
         assert flat.settings.axes is not None
         trained = {id(p) for p in flat.parameters() if p.requires_grad}
-        for parameter in self.network.parameters():  # what the features don't hang on stays frozen
+        for parameter in self.network.parameters():  # what features don't depend on stays frozen
             parameter.requires_grad_(id(parameter) in trained)
         self._flat = flat
         self._axes, self._slices = flat.settings.axes, flat.settings.slices or SLICES

@@ -12,7 +12,7 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - scores of a split that patients were trained on: the promise covers these patients, and an exact
   score of them is outside it, so that they are refused even by name;
 - rows of a study that promise nothing, unless they are named; and failed runs, whose failing may
-  hang on a patient;
+  depend on a patient;
 - the assessment of a synthetic set, and its section in a study's report: exact figures of the
   patients that the generator learnt from;
 - images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own

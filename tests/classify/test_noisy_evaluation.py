@@ -77,7 +77,7 @@ def test_it_is_charged_once_for_each_folder(run: Path, tmp_path: Path) -> None:
 def test_no_image_that_hardly_varies_stops_a_figure_under_a_promise(
     run: Path, tmp_path: Path
 ) -> None:
-    """Whether there is one would hang on that patient; an import refuses such images."""
+    """Whether there is one would depend on that patient; an import refuses such images."""
     data = make_set(tmp_path / "clinic")
     flat = encode_png(np.full((32, 32), 200, np.uint8))
     (data / "images" / "000003.png").write_bytes(flat)

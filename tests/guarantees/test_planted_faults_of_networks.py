@@ -187,7 +187,7 @@ def augments_by_the_first_tag(patch: pytest.MonkeyPatch) -> None:
 
 
 def augments_by_place(patch: pytest.MonkeyPatch) -> None:
-    """An image is augmented by its row, which hangs on who stands before it."""
+    """An image is augmented by its row, which depends on who stands before it."""
     patch.setattr(ImageExamples, "_name", lambda self, image, view: f"view {view} {image}".encode())
 
 

@@ -306,7 +306,7 @@ def test_what_a_killed_process_has_finished_is_kept(dataset: Dataset) -> None:
 def test_parts_that_another_kind_of_processor_made_are_not_taken(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which part a patient is in hangs on who else is there, so all have to give the same bits."""
+    """Which part a patient is in depends on who else is there, so all must give the same bits."""
     extractor = Extractor()
 
     def killed(images: NDArray[np.float32]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 #: `12 of train.csv` where there are several tables.
 Number = int | str
 #: Why an image or row may be left out, where `leave_out` names the reason. Each is told from that
-#: image and row alone, so that nobody's place hangs on who else is there.
+#: image and row alone, so that nobody's place depends on who else is there.
 Reason = Literal[
     "missing_file",
     "no_patient",

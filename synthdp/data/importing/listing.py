@@ -45,7 +45,7 @@ class Listing:
     `left_out` counts files by the reason why they are not taken. `left_out_rows` are the images
     or rows that `leave_out` let go, by reason; `unlisted` the images that no row asks for, by their
     positions in the order of paths. `attributes` are the set's free columns: those of tables and
-    settings, so that no column hangs on what somebody's row or file says.
+    settings, so that no column depends on what somebody's row or file says.
     """
 
     counted_by: str  # what a number counts: "metadata.csv, row" or "image"

@@ -43,7 +43,7 @@ _WHAT_TO_DO = (
 _UNEVEN = (
     "for another split, import into a new folder with another val_fraction or another file for "
     "`key`, or give the splits in folders or table: a keyed hash of each id splits patients, so "
-    "that nobody's place hangs on the classes of others, and so it can't share them out"
+    "that nobody's place depends on the classes of others, and so it can't share them out"
 )
 #: Lists of the note whose lengths are logged, and in what words.
 _LOGGED = {
@@ -215,7 +215,7 @@ class ImportNote(Settings):
 
     @property
     def moved_by_others(self) -> bool:
-        """Whether somebody's split or unit hung on who else was there."""
+        """Whether somebody's split or unit depended on who else was there."""
         by_others = self.settings.get("val_fraction") is not None or bool(self.linked_ids)
         return self.look_alikes is None and self.settings.get("kind") == "real" and by_others
 
@@ -258,7 +258,7 @@ def refuse_units_of_crops(dataset: Dataset, unit: Unit) -> None:
 
 
 def refuse_moved_patients(dataset: Dataset) -> None:
-    """Refuse to promise something to patients whose split or unit hung on who else was there.
+    """Refuse to promise something to patients whose split or unit depended on who else was there.
 
     Raises:
         InputError: when the set was imported so, by an earlier version.

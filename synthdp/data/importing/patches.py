@@ -95,7 +95,7 @@ def run_patches(settings: PatchesSettings) -> Path:
 def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Path:
     """Import what is `listed` to the data set `out`, if it is not there; returns `out`.
 
-    Guarantee: as `run_patches`, where the listing of a patient's images hangs on nobody else.
+    Guarantee: as `run_patches`, where the listing of a patient's images depends on nobody else.
 
     Raises:
         InputError: as `run_patches`.

@@ -1,7 +1,7 @@
 """What a training asks of a data set's units before it promises them something.
 
-Nothing here counts patients for others to see: refusals hang on declared numbers alone, and what is
-counted stays with the owner.
+Nothing here counts patients for others to see: refusals depend on declared numbers alone, and what
+is counted stays with the owner.
 """
 
 import math

@@ -17,7 +17,7 @@ D coordinates. It holds for these reasons, one for each line of code:
    without a unit, sums differ by that unit's vector, of norm at most C', however many other units
    there are, and in whatever order they come. Nothing wraps below 2^22 units, since a coordinate of
    a vector is at most C, less than 2^41 finer steps; but nothing is refused for their number, which
-   is private, and the promise does not hang on it: see 5.
+   is private, and the promise does not depend on it: see 5.
 4. The sum is rounded to the step h, once. Two numbers that differ by d are rounded to multiples of
    h that differ by at most |d| + h; over D coordinates the difference is at most C' + sqrt(D) h in
    norm, which is at most C: that is how C' is chosen. A sum modulo 2^64 gives the rounded sum

@@ -486,7 +486,7 @@ def test_a_loss_sees_one_patient_at_a_time() -> None:
 def test_a_loss_that_hangs_on_no_weight_is_refused() -> None:
     trainer = made()
     next(trainer)
-    with pytest.raises(InputError, match="hangs on the module's trained weights"):
+    with pytest.raises(InputError, match="depends on the module's trained weights"):
         trainer.step(lambda model, batch: loss(model, batch).detach())
 
 

@@ -333,8 +333,8 @@ class AtAddress:
 
 
 def test_where_images_stand_in_memory_moves_no_bit() -> None:
-    """An array is put where there is room, which hangs on what was read of others before; a product
-    adds up in another order at another kind of address."""
+    """An array is put where there is room, which depends on what was read of others before; a
+    product adds up in another order at another kind of address."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(63 * 61, 33), nn.ReLU(), nn.Linear(33, 2))
     images, targets = torch.randn(12, 1, 63, 61), torch.randint(0, 2, (12, 2)).float()

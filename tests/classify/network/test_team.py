@@ -145,7 +145,7 @@ def test_a_rank_is_read_from_torchruns_words(monkeypatch: pytest.MonkeyPatch) ->
 def test_processes_that_train_or_compute_otherwise_are_refused(
     monkeypatch: pytest.MonkeyPatch, identity: bytes, computes: str, why: str | None
 ) -> None:
-    """Who computes a patient's gradient hangs on the others, so all must give it the same bits."""
+    """Who computes a patient's gradient depends on others, so all must give it the same bits."""
     told = iter([identity, computes.encode()])
 
     def of_two(others: Sequence[Tensor], own: Tensor) -> None:

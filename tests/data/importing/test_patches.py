@@ -638,7 +638,7 @@ def test_val_is_taken_out_of_a_given_train_where_there_is_none(
     of_patient = {int(row.patient_id): row.split for row in given.rows}
     assert {of_patient[number] for number in range(10)} == {"test"}
     assert {of_patient[number] for number in range(10, 40)} == {"train", "val"}
-    # Who is in val hangs on the key alone, as without given splits.
+    # Who is in val depends on the key alone, as without given splits.
     for place in list((src / "test").rglob("*.png")):
         place.unlink()
     key = given.private / "key"

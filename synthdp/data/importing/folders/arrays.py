@@ -76,10 +76,10 @@ def patches_in_arrays(
         for index in range(len(images)):
             number += 1
             targets, of_image = _targets(settings, labels[index], number)
-            # Of what labels mean, since how they are stored may hang on another's (1 or 1.0).
+            # Of what labels mean, since how they are stored may depend on another's (1 or 1.0).
             digest = sha256(f"{split} {targets} {images[index].shape}".encode())
             digest.update(images[index].tobytes())
-            # Its place in the array would hang on who else is there; what it shows does not.
+            # Its place in the array would depend on who else is there; what it shows does not.
             own = f"pixels {digest.hexdigest()[:32]}"  # no safe id, so that a keyed hash is written
             patient = own if not seen[own] else f"{own}-{seen[own]}"
             seen[own] += 1

@@ -69,8 +69,8 @@ def folder_contents(src: Path, follow_links_into: Sequence[Path] = ()) -> Folder
     """Walk `src`; hidden folders and those of systems are skipped and their files counted.
 
     Linked folders are followed where they lead into one of `follow_links_into`, and each folder is
-    walked once: under which of its names hangs on what else is there (`linked_folder_problems`). A
-    folder that may not be read is a problem: what it holds would be left out unseen.
+    walked once: under which of its names depends on what else is there (`linked_folder_problems`).
+    A folder that may not be read is a problem: what it holds would be left out unseen.
 
     Raises:
         RunError: when no file descriptor is left, so that nobody knows what is there.

@@ -43,7 +43,7 @@ def named_patient(settings: ListingSettings, name: str, number: Number) -> str |
         return f"synthetic-{number:06d}" if isinstance(number, int) else f"synthetic {number}"
     name = readable_name(name)
     if settings.images_are_patients:
-        return name  # not its number, which hangs on who else is there
+        return name  # not its number, which depends on who else is there
     match = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
     return match.group(1) or None if match else None
 

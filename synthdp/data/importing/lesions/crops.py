@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 #: A crop is no wider: twice the widest image that is read.
 MAX_CROP_PX = 32768
-#: Extra crops are moved alike for every lesion: what is drawn for one hangs on nobody else.
+#: Extra crops are moved alike for every lesion: what is drawn for one depends on nobody else.
 _JITTER_SEED = 20170
 
 

@@ -1,7 +1,7 @@
 """Whose each listed image is, under what id it is written, and in which split and cohort it stands.
 
 Persons are what ids and the hospital's links declare. Split and cohort of a person are keyed hashes
-of that name alone, so that nobody's place hangs on who else is there.
+of that name alone, so that nobody's place depends on who else is there.
 """
 
 from collections import Counter
@@ -208,7 +208,7 @@ def assign(
     linked = ""
     if settings.shows_patients:
         of_images = settings.images_are_patients
-        # Cohorts hang on written ids: those of hashed ids are others than those of kept ones.
+        # Cohorts depend on written ids: those of hashed ids are others than those of kept ones.
         how_written = {} if settings.ids == "kept" else {"\0ids": settings.ids}
         linked = linked_digest(key, unit_of | unit_of_id | how_written, of_images=of_images)
     return Assignment(
@@ -244,7 +244,7 @@ def _given_splits(
 def _written_ids(settings: AssignmentSettings, units: Sequence[str], key: bytes) -> dict[str, str]:
     """The id that each unit is written under: its own where that is safe, else a keyed digest.
 
-    Who else is there changes nobody's id, so that cohorts, which hang on it, stay what they are.
+    Who else is there changes nobody's id, so that cohorts, which depend on it, stay what they are.
     """
     if settings.kind == "synthetic":
         return {unit: f"synthetic-{n:06d}" for n, unit in enumerate(dict.fromkeys(units), start=1)}

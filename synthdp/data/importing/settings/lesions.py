@@ -94,8 +94,8 @@ class RegionColumns(Settings):
 
 
 class CropSettings(Settings):
-    """How a lesion is cut out: a square around it, of a size that hangs on the lesion, or the same
-    for all.
+    """How a lesion is cut out: a square around it, of a size that depends on the lesion, or the
+    same for all.
     """
 
     margin: float = Field(default=0.0, ge=0, le=10)

@@ -1,6 +1,6 @@
 """Further tables put beside the one that names images: labels, splits and persons stand apart.
 
-Each row is given what the further table says under its own key, so that nobody's row hangs on
+Each row is given what the further table says under its own key, so that nobody's row depends on
 another person's; a key with two answers is a finding of the rows that ask for it.
 """
 

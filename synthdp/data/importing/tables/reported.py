@@ -1,7 +1,7 @@
 """What the rows of a table tell in other forms than a column each: brought into columns and rows.
 
 Lists of words, filled cells and dates become columns; several rows of one image become one. What
-becomes of a row hangs on the rows of its image alone.
+becomes of a row depends on the rows of its image alone.
 """
 
 import math

@@ -231,7 +231,7 @@ def test_linked_folders_are_walked_once_when_named(clinic: Path, texture: Textur
         "links to folders that they stand in": 2,
         "links to folders that were walked under another name": 1,
     }
-    # Under which of two names the images are taken would hang on whether the other is there.
+    # Under which of two names the images are taken would depend on whether the other is there.
     text = refusal(clinic, follow_links_into=(elsewhere.parent,))
     assert "1 link(s) lead to folders that have another name below the folder too" in text
     (clinic / "twice").unlink()

@@ -439,7 +439,7 @@ def test_many_targets_of_medmnist(src: Path) -> None:
 
 
 def test_an_image_in_an_array_is_called_by_what_it_shows(src: Path) -> None:
-    """Its index would hang on who stands before it, and with it the name that is written."""
+    """Its index would depend on who stands before it, and with it the name that is written."""
     npz(src / "breastmnist.npz", split_sizes={"train": 4})
     before = {patch.patient for patch in listed(src, "medmnist-breast").patches}
     with np.load(src / "breastmnist.npz") as arrays:
