@@ -240,8 +240,8 @@ def build_pyramid(settings: BackboneSettings, size_px: int, *, seed: int = 0) ->
         seed: drives the random start; no global state moves.
 
     Raises:
-        InputError: when timm has no such network or it gives no feature maps, or the weights are
-            missing, of another sha256, or of another network.
+        InputError: when timm has no such network, it gives no feature maps or none of images of
+            this side, or the weights are missing, of another sha256, or of another network.
     """
     network = create_network(settings, seed=seed, setting="features")
     if not hasattr(network, "forward_intermediates"):
@@ -250,7 +250,14 @@ def build_pyramid(settings: BackboneSettings, size_px: int, *, seed: int = 0) ->
             "tf_efficientnet_lite0"
         )
     load_public_weights(network, settings)
-    return FrozenPyramid(network, settings, size_px)
+    try:
+        return FrozenPyramid(network, settings, size_px)
+    except (AssertionError, RuntimeError) as error:  # as timm and torch refuse a side
+        raise InputError(
+            f"features: {settings.name} gives no feature maps of images of {size_px} px, as where "
+            "attention has a table of positions; name a convolutional network, such as "
+            "tf_efficientnet_lite0"
+        ) from error
 
 
 def channel_moments(maps: list[Tensor]) -> Tensor:

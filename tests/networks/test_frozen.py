@@ -63,6 +63,11 @@ def test_unknown_network_is_refused() -> None:
         build_pyramid(unknown, 32)
 
 
+def test_a_network_for_images_of_one_side_is_no_pyramid() -> None:
+    with pytest.raises(InputError, match="test_vit3 gives no feature maps of images of 48 px"):
+        build_pyramid(BackboneSettings(name="test_vit3"), 48)
+
+
 def test_the_pyramid_folds_without_a_change_and_passes_gradients() -> None:
     torch.manual_seed(0)
     plain = timm.create_model("test_efficientnet", num_classes=0).eval()
