@@ -99,6 +99,11 @@ def test_privacy_of_a_folder_that_is_nothing(
 ) -> None:
     assert main(["privacy", str(tmp_path)]) == EXIT_BAD_INPUT
     assert "not a data-set folder" in capsys.readouterr().err
+    absent = [str(tmp_path / "runs" / "clasifier"), "x" * 5000]
+    assert main(["privacy", *absent]) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert all(f"{path}: there is nothing of that name" in message for path in absent)
+    assert "dataset.json" not in message
 
 
 @pytest.mark.parametrize(

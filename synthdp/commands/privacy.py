@@ -1,6 +1,7 @@
 """`synthdp privacy`: what is promised, what may leave, and what an officer reads."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
 from synthdp.stages import packaged_statements
+from synthdp.status import STATUS_FILE
 
 #: What the command does instead of stating a promise, by the option that says so.
 _ACTIONS = ("release", "dossier", "check", "withdraw")
@@ -167,7 +169,9 @@ def _state(paths: Sequence[Path]) -> int:
     from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
     with stage("privacy"):
-        statement = statement_of(paths, packaged_statements(paths))
+        packaged = packaged_statements(paths)
+        _refuse_what_promises_nothing([path for path in paths if path not in packaged])
+        statement = statement_of(paths, packaged)
     print(statement_text(statement))
     if len(paths) == 1 and (paths[0] / "dataset.json").is_file():
         from synthdp.data.dataset import open_dataset  # noqa: PLC0415 (as above)
@@ -177,6 +181,28 @@ def _state(paths: Sequence[Path]) -> int:
         if dataset.info.protects_patients:
             print(f"\n{record_text(dataset)}")
     return EXIT_DONE
+
+
+def _refuse_what_promises_nothing(paths: Sequence[Path]) -> None:
+    """Refuse paths that are nothing that a promise is stated of, all at once.
+
+    Raises:
+        InputError: naming them.
+    """
+    from synthdp.privacy.promise.stated import NOISY_FILE  # noqa: PLC0415 (as above)
+
+    of_something = (STATUS_FILE, "dataset.json", NOISY_FILE)
+    problems = [
+        f"{path}: there is nothing of that name; correct the path to a run, data set or study"
+        if not os.path.exists(path)  # Path.exists raises for a name that no file system takes
+        else f"{path}: no run or study (no {STATUS_FILE}), and not a data-set folder (no "
+        "dataset.json), so that nothing is promised of it; name one of these, or what this was "
+        "made of"
+        for path in paths
+        if not any(os.path.isfile(path / name) for name in of_something)
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _release(arguments: argparse.Namespace) -> int:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.settings import Settings
+from synthdp.data.description import is_dataset
 from synthdp.errors import InputError, for_shell
 from synthdp.networks.public.weight_files import HUB, found_weights, missing_weights
 from synthdp.networks.settings import BackboneSettings
 from synthdp.runs.inputs import OUTPUTS, named_inputs
+from synthdp.status import STATUS_FILE
 
 _PATIENTS = (
     "patients' images are brought in by `synthdp data import --src IMAGES --out {path} --name NAME`"
@@ -101,6 +103,9 @@ def _missing_folders(stage: str, settings: Settings, to_come: Collection[Path]) 
         made_by = _RUNS.get((stage, name))
         if made_by is not None and not path.exists():
             problem = f"there is no run at {path}; {made_by.format(path=for_shell(path))}"
+            keys_of.setdefault(problem, []).append(key)
+        if made_by is not None and is_dataset(path) and not (path / STATUS_FILE).is_file():
+            problem = f"{path} is a data set and no run; {made_by.format(path='RUN')}"
             keys_of.setdefault(problem, []).append(key)
         made_by = _SETS_OF_STAGES.get((stage, name), _SETS.get(name))
         if made_by is not None and not (path / "dataset.json").is_file():

@@ -31,6 +31,7 @@ MISSING = [
     ("pretrain", ["data=absent", "out=r"], "data: absent is not there", "synthdp generate"),
     ("evaluate", ["run=absent", "dataset=clinic", "out=e"], "run: there is no run", "finetune"),
     ("generate", ["run=absent", "per_class=3", "out=s"], "run: there is no run", "train-gan"),
+    ("generate", ["run=clinic", "per_class=3", "out=s"], "run: clinic is a data set", "train-gan"),
     ("calibrate", ["run=absent", "data=clinic", "out=c"], "run: there is no run", "finetune"),
     ("predict", ["run=absent", "images=clinic", "out=p.csv"], "run: there is no", "finetune"),
     ("train-gan", ["data=absent", "out=g"], "data: absent is not there", "data import"),
