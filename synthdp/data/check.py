@@ -30,8 +30,9 @@ from synthdp.storage.files import folders_below
 
 MAX_ROWS_NAMED = 12
 _OF_A_SET = ("manifest.csv", "dataset.json", CARD, "images", "private")
-#: A set of patients has none: the picture would stand open beside it.
-_WITHOUT_PATIENTS = (CONTACT_SHEET_FILE,)
+#: A set of patients has none: the picture would stand open beside it, and it is never released;
+#: `release.json` is what a release lists its files in (`synthdp.releases.contents`).
+_WITHOUT_PATIENTS = (CONTACT_SHEET_FILE, "release.json")
 
 Records = Mapping[int, Mapping[str, str]]
 

@@ -24,6 +24,7 @@ from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.yaml_core import read_yaml
+from synthdp.data.check import check_dataset
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import keyed_digest
@@ -211,6 +212,8 @@ def test_a_released_generator_draws_a_set_that_leaves_with_its_promise(
     assert left.lineage.releases == stays.lineage.releases
     assert left.lineage.declared[-1].endswith("were made from rests on its dataset.json")
     assert left == stays.model_copy(update={"lineage": left.lineage, "ledger": None})
+    problems = check_dataset(out).problems  # nothing stands beside what was released
+    assert not [one for one in problems if "stand beside" in one]
     assert keyed_digest(open_dataset(out), open_dataset(out).rows)  # it is a set like any other
 
 
