@@ -19,8 +19,9 @@ from torch import Tensor
 
 from gan.library.generator import Generator
 from gan.package.conditions import Conditions, attribute_cells
+from gan.package.description import BankShape, PhantomBankShape
 from gan.package.pretrained import resolve_run
-from gan.plans.sets import GeneratePlan, checked_size, generation_plan
+from gan.plans.sets import GeneratePlan, checked_size, generation_plan, repeats
 from gan.settings.finished import GenerateSettings
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
@@ -56,7 +57,9 @@ def run_generate(settings: GenerateSettings) -> Path:
         create_dataset(settings.out, plan.info) as writer,
     ):
         seen = _draw(settings, generator, plan.drawn, writer)
-        warnings = sameness(seen.compared, seen.classes).findings
+        warnings = [*sameness(seen.compared, seen.classes).findings]
+        if (again := repeats(settings, plan.generator.description.shape)) is not None:
+            warnings.append(again)
         writer.show(CONTACT_SHEET_FILE, contact_sheet(seen.shown))
         writer.describe(_card(settings, plan, warnings))
         writer.note(INPUTS_FILE.name, as_json(inputs))
@@ -85,13 +88,19 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str
     if len(targets) > 1:
         asked = asked.replace(";", ", empty where it was asked for neither;")
     levels = zip(conditions.names, conditions.levels, strict=True)
+    of_pool = ""
+    if isinstance(description.shape, BankShape | PhantomBankShape):
+        of_pool = (
+            "They are images of the generator's pool, such as phantoms, which were kept as what it "
+            "learned of patients asks for, each mirrored by chance. "
+        )
     return dataset_card(
         title=f"Synthetic patches: {classes}",
         summary=(
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
             f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient. "
-            f"`{CONTACT_SHEET_FILE}` shows some of {either}, evenly spaced, below "
+            f"{of_pool}`{CONTACT_SHEET_FILE}` shows some of {either}, evenly spaced, below "
             "its name." + "".join(f" **Warning:** {finding}." for finding in warnings)
         ),
         licence=plan.info.licence,

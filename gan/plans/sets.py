@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan.package.conditions import Conditions
-from gan.package.description import BankShape, Description, PhantomBankShape
+from gan.package.description import AnyShape, BankShape, Description, PhantomBankShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.plans.conditions import published_table
 from gan.settings.finished import GenerateSettings
@@ -150,6 +150,17 @@ def _class_facts(
     return (
         (f"images with {target} 0", f"{benign:,}"),
         (f"images with {target} 1", f"{malignant:,}"),
+    )
+
+
+def repeats(settings: GenerateSettings, shape: AnyShape) -> str | None:
+    """What is to be said where a set asks for more of a class than the generator keeps, or None."""
+    most = max(settings.class_counts)
+    if not isinstance(shape, BankShape | PhantomBankShape) or most <= shape.images:
+        return None
+    return (
+        f"the generator keeps {shape.images:,} images of each class, so that of {most:,} some come "
+        "again, mirrored by chance; ask for fewer, or keep more (selection.images)"
     )
 
 

@@ -174,6 +174,17 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
         plan_generate(settings.model_copy(update={"truncation": 0.5}))
 
 
+def test_a_set_of_more_images_than_are_kept_says_so(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = "the generator keeps 8 images of each class, so that of 9 some come again"
+    for per_class, said in ((8, False), (9, True)):
+        out = tmp_path / str(per_class)
+        card = run_generate(GenerateSettings(run=run, out=out, per_class=per_class)) / "README.md"
+        assert (again in card.read_text()) is (again in caplog.text) is said
+        assert "images of the generator's pool, such as phantoms" in card.read_text()
+
+
 def test_without_a_promise_it_is_the_same_recipe_without_noise(
     selecting: Select, discs_as_real: Path, tmp_path: Path
 ) -> None:
