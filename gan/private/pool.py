@@ -160,6 +160,8 @@ def _refuse_too_few(pool: Pool, target: str, images: int) -> None:
             if count >= asked:
                 continue
             has = f"{count:,} candidates have" if count else "no candidate has"
+            if count == 1:
+                has = "1 candidate has"
             what, mend = "of each class (selection.images)", "keep fewer"
             if words:
                 has += f" {words[index]} and"
@@ -167,8 +169,9 @@ def _refuse_too_few(pool: Pool, target: str, images: int) -> None:
                 mend = "keep fewer, or give the value a smaller share in condition_prior"
             raise InputError(
                 f"selection.pool: {has} {target} {value}, and {asked:,} are to be kept {what}; add "
-                "a set that has more, such as `synthdp data phantoms "
-                f"patients={_enough(pool, int(count), int(asked), images)}`, or {mend}"
+                "a set that has more, such as `synthdp data phantoms --out data/pool-more seed=NEW "
+                f"patients={_enough(pool, int(count), int(asked), images)}` with a seed that the "
+                f"pool does not have yet, or {mend}"
             )
 
 
