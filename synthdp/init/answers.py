@@ -128,7 +128,8 @@ def _read_as(options: Options, images: Path, ask: Ask | None) -> _Read:
         text += f"src: {yaml_quoted(str(images))}\n"
         return _Read("patches", ("malignant",), text + _SIDE, images.name)
     targets, more = _classes(options, images, table, known, ask)
-    more += _patients(options, known, ask)
+    without_table = known.get("metadata") == "none"
+    more += _patients(options, known, ask, _names(images) if without_table else ())
     if not _has_splits(images, known):
         more += _VAL
     kind: Kind = "findings" if len(targets) > 1 else "patches"
@@ -174,7 +175,7 @@ def _as_volumes(options: Options, images: Path, volumes: Sequence[Path], ask: As
         if options.patient_pattern is None and (line := patient_line(names)):
             known["patient_pattern"] = line
             text += f"{line}\n"
-    text += lines + _patients(options, known, ask)
+    text += lines + _patients(options, known, ask, names if table is None else ())
     if not _has_splits(images, known):
         text += _VAL
     text += form_lines(volumes, options.window, ask)
@@ -182,9 +183,11 @@ def _as_volumes(options: Options, images: Path, volumes: Sequence[Path], ask: As
 
 
 def _without(text: str, keys: Sequence[str]) -> str:
-    """The text of settings without the lines of some keys, which an answer says otherwise."""
+    """The text of settings without the lines of some keys, which an answer says otherwise, and
+    without the comments that ask for them.
+    """
     for key in keys:
-        text = re.sub(rf"(?m)^{re.escape(key)}:.*\n", "", text)
+        text = re.sub(rf"(?m)^(?:# )?{re.escape(key)}:.*\n", "", text)
     return text
 
 
@@ -199,8 +202,18 @@ def _population(options: Options, ask: Ask | None) -> int:
     return int(text)
 
 
-def _patients(options: Options, known: Mapping[str, Any], ask: Ask | None) -> str:
-    """The line by which patients are found, where the guess has none or another is wanted."""
+def _names(images: Path) -> list[str]:
+    """The paths of the images below their folder."""
+    return [path.relative_to(images).as_posix() for path in folder_contents(images).images]
+
+
+def _patients(
+    options: Options, known: Mapping[str, Any], ask: Ask | None, names: Sequence[str]
+) -> str:
+    """The line by which patients are found, where the guess has none or another is wanted.
+
+    `names` are the paths that it must find a patient in; none where a table names the images.
+    """
     if options.patient_pattern is None and known.keys() & {"patient_pattern", "patient_column"}:
         return ""
     question = (
@@ -215,6 +228,11 @@ def _patients(options: Options, known: Mapping[str, Any], ask: Ask | None) -> st
         raise InputError(f"--patient-pattern: {quoted(pattern)}: {error}") from error
     if pattern != "none" and n_groups != 1:
         raise InputError(f"--patient-pattern: {quoted(pattern)}: needs one group, in brackets")
+    if pattern != "none" and names and not any(re.search(pattern, name) for name in names):
+        raise InputError(
+            f"--patient-pattern: {quoted(pattern)}: finds no patient in any of {len(names):,} "
+            "paths below --images; correct it to what these show"
+        )
     return f"patient_pattern: {yaml_quoted(pattern)}\n"
 
 
@@ -239,8 +257,7 @@ def _classes(
     if table is None and "tables" in known:
         table = images / str(next(iter(known["tables"])))
     if table is None:
-        names = [path.relative_to(images).as_posix() for path in folder_contents(images).images]
-        target, lines = classes_in_folders(images, names, options.target, ask)
+        target, lines = classes_in_folders(images, _names(images), options.target, ask)
         return (target,), lines
     columns = read_sheet(table, wanted=()).columns
     several = [] if options.target in columns else _several(options.target)

@@ -306,10 +306,11 @@ def test_patients_that_names_do_not_show_are_asked_for(capsys: pytest.CaptureFix
     class_folders(Path("photos"), patient="scan")
     assert init() == 2
     assert "--patient-pattern: missing" in capsys.readouterr().err
-    for wrong in ("scan", "(", "(a)(b)"):
+    for wrong in ("scan", "(", "(a)(b)", r"patient-(\d+)"):
         assert init("--patient-pattern", wrong) == 2
         assert "--patient-pattern: '" in capsys.readouterr().err
     assert init("--patient-pattern", r"scan-(\d+)") == 0
+    assert "patient_pattern: names show no patient" not in Path("mine/data.yaml").read_text()
 
 
 def test_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
