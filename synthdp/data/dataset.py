@@ -94,7 +94,11 @@ class Dataset:
             raise InputError(f"split {name!r}: choose one of {', '.join(SPLITS)}, all")
         rows = tuple(row for row in self.rows if name in ("all", row.split))
         if not rows and not may_be_empty:
-            raise InputError(f"{self.info.name}: no image has split {name!r}")
+            has = ", ".join(one for one in SPLITS if any(row.split == one for row in self.rows))
+            raise InputError(
+                f"{self.info.name}: no image has split {name!r}; name one that it has: "
+                f"{has or 'none'}"
+            )
         return rows
 
     def arrays(self, split: str = "all", *, size_px: int | None = None) -> "Arrays":

@@ -79,7 +79,7 @@ def test_what_is_private_stands_apart(tmp_path: Path, texture: Texture) -> None:
 
 def test_a_split_without_rows_is_refused(make_set: MakeSet) -> None:
     dataset = open_dataset(make_set())
-    with pytest.raises(InputError, match="no image has split 'test'"):
+    with pytest.raises(InputError, match="no image has split 'test'; name one that it has: train"):
         dataset.split("test")
     with pytest.raises(InputError, match="choose one of train, val"):
         dataset.split("vall")
