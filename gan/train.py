@@ -108,6 +108,13 @@ _CARD_WORDS = {
 }
 
 
+#: The settings that a selection reads; all others are of networks and their training.
+_OF_A_SELECTION = (
+    *("seed", "method", "privacy", "class_prior", "selection", "cohort", "leave_out", "share"),
+    *("conditions", "condition_prior", "size_px"),
+)
+
+
 def _card(
     settings: TrainGanSettings, info: DatasetInfo, description: Description, statement: Statement
 ) -> str:
@@ -122,6 +129,8 @@ def _card(
         of_conditions = _CARD_WORDS[f"selection, {released}conditions"]
     unused = {"dp_discriminator", "embedding", "selection"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
+    if settings.method == "selection":
+        facts = {name: value for name, value in facts.items() if name in _OF_A_SELECTION}
     return model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
         summary=(

@@ -9,7 +9,7 @@ from gan.package.conditions import Conditions
 from gan.package.description import BankShape
 from gan.plans.train import GanPlan
 from gan.private.condition_means import condition_part
-from gan.private.pool import selected_pool
+from gan.private.pool import Pool, selected_pool
 from gan.private.selection import (
     ReleasedConditions,
     candidate_vectors,
@@ -23,6 +23,7 @@ from gan.private.tilting import Groups, PoolMoments
 from gan.private.wide_map import RawMap, fit_wide_map, saved_wide_map
 from gan.settings.parts import SelectionSettings
 from gan.settings.train import TrainGanSettings
+from synthdp.data.dataset import Dataset
 from synthdp.machine.devices import chosen_device
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
@@ -44,6 +45,7 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
     pool = selected_pool(settings, next(iter(plan.targets)))
     part = condition_part(settings, plan.conditions)
     _warn_of_random_networks(selection)
+    _warn_of_enlarged(plan.privacy.dataset, pool, settings.size_px)
     raw = RawMap.of(selection, settings.size_px, chosen_device(settings.device))
     of_pool = pool_features(pool, raw, settings.size_px)
     fitted = fit_wide_map(
@@ -105,3 +107,19 @@ def _warn_of_random_networks(selection: SelectionSettings) -> None:
             " and ".join(random),
             "have" if len(random) > 1 else "has",
         )
+
+
+def _warn_of_enlarged(patients: Dataset, pool: Pool, size_px: int) -> None:
+    """Say which sets hold smaller images than are drawn, for these would be enlarged ones."""
+    sets = {"data": [patients], "selection.pool": [dataset for dataset, _ in pool.members]}
+    for setting, datasets in sets.items():
+        for info in (dataset.info for dataset in datasets):
+            if info.size_px < size_px:
+                logger.warning(
+                    "warning: %s: %s has images of %d px, which are enlarged to %d px and so "
+                    "blurred; set size_px to what the sets have, or make them larger",
+                    setting,
+                    info.name,
+                    info.size_px,
+                    size_px,
+                )

@@ -156,7 +156,10 @@ def test_a_run_releases_once_states_it_and_keeps_images_of_the_pool(
     line = json.loads((run / "private" / "metrics.jsonl").read_text())
     assert line["candidates"] == len(rows)
     assert 1 <= line["effective_with"] <= len(rows)
-    assert "images that were kept of a public pool" in (run / "card.md").read_text()
+    card = (run / "card.md").read_text()
+    assert "images that were kept of a public pool" in card
+    assert "- selection: " in card
+    assert "kimg" not in card  # it trains no network
 
 
 def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path: Path) -> None:
@@ -172,6 +175,17 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
     assert later.epsilon == pytest.approx(6, rel=2e-3)
     with pytest.raises(InputError, match="no styles"):
         plan_generate(settings.model_copy(update={"truncation": 0.5}))
+
+
+def test_sets_of_smaller_images_than_are_drawn_are_named(
+    selecting: Select, discs_as_real: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    patients, small = "data: discs has images of 32 px", "selection.pool: phantoms has images of"
+    run_train_gan(selecting(discs_as_real, tmp_path / "same"))
+    assert patients not in caplog.text
+    run_train_gan(selecting(discs_as_real, tmp_path / "larger", size_px=64))
+    assert patients in caplog.text
+    assert f"{small} 32 px, which are enlarged to 64 px" in caplog.text
 
 
 def test_a_set_of_more_images_than_are_kept_says_so(
