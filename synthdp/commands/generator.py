@@ -185,6 +185,7 @@ def _from_release(stage: Stage, settings: "Settings") -> Path:
     without_protection: bool = settings.yes_without_protection  # type: ignore[attr-defined]
     if str(run).startswith("pretrained:"):
         return stage.start(settings)
+    stage.planned(settings)  # else what can't be exported would be on record as having left
     has_left = not (run / "private").exists()
     from tempfile import TemporaryDirectory  # noqa: PLC0415 (as above)
 

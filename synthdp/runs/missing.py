@@ -29,6 +29,10 @@ _POOL = "`synthdp data phantoms data/pool-phantoms --out {path}` draws one"
 _PRETRAINED = "`synthdp pretrain CONFIG data=SYNTHETIC out={path}` makes it"
 _GENERATOR = "`synthdp train-gan CONFIG data=DATA out={path}` makes it, or name pretrained:NAME"
 _CLASSIFIER = "`synthdp finetune CONFIG data=DATA out={path}` makes it"
+_EITHER = (
+    "`synthdp finetune CONFIG data=DATA out={path}` or `synthdp train-gan CONFIG data=DATA "
+    "out={path}` makes it, or name pretrained:NAME"
+)
 
 #: What brings a data set that is not there, by the last part of the setting that names it.
 _SETS = {
@@ -54,6 +58,7 @@ _RUNS = {
     ("mix-generators", "runs"): _GENERATOR,
     ("generate", "run"): _GENERATOR,
     ("export", "run"): _GENERATOR,
+    ("export-model", "run"): _EITHER,
     ("finetune", "init"): _PRETRAINED,
     ("calibrate", "run"): _CLASSIFIER,
     ("evaluate", "run"): _CLASSIFIER,

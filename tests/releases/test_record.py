@@ -89,6 +89,18 @@ def test_a_set_that_the_settings_do_not_lead_to_is_named_and_may_be_named(
     assert len(read_left(open_dataset(moved)).left) == 1
 
 
+def test_an_export_that_is_refused_is_not_on_record(
+    clinic: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["export", str(run), out]) == EXIT_BAD_INPUT
+    assert f"{run}: its model is no generator" in capsys.readouterr().err
+    for command in (["export"], ["export-model", "--format", "torch-export"]):
+        assert main([*command, str(clinic), out]) == EXIT_BAD_INPUT
+        assert f"run: {clinic} is a data set and no run" in capsys.readouterr().err
+    assert read_left(open_dataset(clinic)).left == ()
+
+
 def test_a_record_that_was_cut_is_refused(clinic: Path, run: Path, tmp_path: Path) -> None:
     release(run, tmp_path / "out")
     ledger = clinic / "private" / "ledger.jsonl"
