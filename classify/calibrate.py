@@ -86,12 +86,11 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
             exactly are of one class of every target.
     """
     plan = calibration_plan(settings)
+    plan.refuse_overspent(settings.out)
     calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
-            plan = plan.with_release_id(run.release_id)
-            plan.refuse_overspent()
-            _calibrate(settings, run, plan, calibrated_on)
+            _calibrate(settings, run, plan.with_release_id(run.release_id), calibrated_on)
     return settings.out
 
 

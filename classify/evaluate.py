@@ -23,6 +23,7 @@ from classify.model.classifier import (
     source_key,
 )
 from classify.model.folder import load_classifier
+from classify.plans import evaluation_plan, plan_evaluate
 from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
@@ -31,7 +32,6 @@ from synthdp.data.decoding import decode_pixels, refuse_narrow
 from synthdp.data.importing.dicom import refuse_other_sources, run_dicom, settings_as_imported
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.people.folds import rows_of_fold
-from synthdp.data.people.units import refuse_unknown_patients
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
@@ -48,11 +48,9 @@ from synthdp.evaluation.summary import evaluate
 from synthdp.machine.progress import progress
 from synthdp.privacy.keys import new_key
 from synthdp.privacy.ledger.run_ledger import Ledger
-from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noisy_sum.noise import NoiseSource
-from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.stated import NOISY_FILE
-from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import Input, named_inputs, read_inputs, write_inputs
 from synthdp.storage.files import atomic_folder, short_lived_folder, write_atomic, write_json
@@ -98,6 +96,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         if settings.table is not None:
             refuse_other_sources(settings.out / IMPORTED, _import_settings(settings, Path("set")))
         return settings.out
+    plan_evaluate(settings)  # refuses before an image is read
     inputs = read_inputs(named_inputs(settings))  # before they are read, so that an edit shows
     if settings.table is None:
         return _evaluate(settings, inputs, open_images(settings, open_dataset(settings.dataset)))
@@ -209,10 +208,8 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: S
         of_volumes=sees_volumes(classifier),
         mend=", or set other_form: true, where the difference is meant",
     )
-    plan = _privacy_plan(settings, dataset)
+    plan = evaluation_plan(settings)
     promised = plan is not None
-    if plan is not None:
-        plan.refuse_overspent()
     targets = known_targets(dataset, rows, classifier.targets)
     # Under a promise nothing may depend on one patient's image; its import has refused such ones.
     repeats = vars(images.repeats(classifier.targets, targets))
@@ -287,35 +284,6 @@ def _exact_figures(
         figures = judge_images(images, settings.by)
         contents["fairness.json"] = [figure.model_dump(mode="json") for figure in figures]
     return contents
-
-
-def _privacy_plan(settings: EvaluateSettings, dataset: Dataset) -> PrivacyPlan | None:
-    """How AUROCs are released, None when they aren't; nothing is spent yet."""
-    if settings.auroc_epsilon is None:
-        return None
-    info = dataset.info
-    if not info.protects_patients:
-        raise InputError(
-            f"auroc_epsilon: not needed, since {info.unprotected_words} and its exact figures may "
-            "be published; leave it out"
-        )
-    refuse_unknown_patients(info, settings.auroc_unit)
-    privacy = PrivacySettings(
-        epsilon=settings.auroc_epsilon,
-        delta=settings.auroc_delta,
-        unit=settings.auroc_unit,
-        population=settings.population,
-    )
-    return plan_privacy(
-        dataset,
-        privacy,
-        stage="evaluate",
-        subject="AUROC",
-        ancestors=Lineage(),  # the epsilon is that of the figure alone
-        cohort=None,
-        n_units=settings.population,
-        note=f"a noisy AUROC of the {settings.split} split",
-    )
 
 
 def _released(

@@ -66,11 +66,11 @@ def run_finetune(settings: FinetuneSettings) -> Path:
         if not team.rank.leads:
             _follow(settings, plan.dataset, team)
             return settings.out
+        plan.refuse_overspent(settings.out)
         with open_run(settings.out, "finetune", settings) as run:
             if run.finished:
                 return settings.out
             plan = plan.with_release_id(run.release_id)
-            plan.refuse_overspent()
             if settings.network is None:
                 classifier, spent = _train_head(settings, run, plan)
             else:

@@ -11,7 +11,7 @@ from classify.features.input_form import (
     refuse_views_for_head,
 )
 from classify.settings.finetune import FinetuneSettings
-from classify.settings.finished import CalibrateSettings
+from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from classify.settings.pretrain import PretrainSettings
 from classify.setup.patients import chosen_words, training_rows
 from classify.setup.targets import (
@@ -39,8 +39,9 @@ from synthdp.privacy.promise.plan import (
     declared_units,
     plan_privacy,
 )
-from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.stated import NOISY_FILE, read_statement
 from synthdp.privacy.promise.statement import Statement, make_statement
+from synthdp.privacy.settings import PrivacySettings
 from synthdp.runs.to_come import AllToCome
 
 EXACT_NOTE = "calibrated without differential privacy"
@@ -259,4 +260,47 @@ def calibration_plan(settings: CalibrateSettings, to_come: AllToCome | None = No
         n_units=privacy.population,
         unprotected_note=FIXED_NOISE_NOTE if fixed_noise else EXACT_NOTE,
         note="" if not privacy.protects or fixed_noise else counted,
+    )
+
+
+def plan_evaluate(settings: EvaluateSettings) -> Statement | None:
+    """The promise of a noisy AUROC, before any image is read; None where none is asked for.
+
+    Raises:
+        InputError: when it does not fit the data set, or the set's budget does not allow it.
+    """
+    plan = evaluation_plan(settings)
+    if plan is None:
+        return None
+    stands = (settings.out / NOISY_FILE).is_file()  # what it cost is on record
+    return plan.statement if stands else plan.statement_to_come(settings.out)
+
+
+def evaluation_plan(settings: EvaluateSettings) -> PrivacyPlan | None:
+    """How AUROCs are released, None when they aren't; nothing is spent yet."""
+    if settings.auroc_epsilon is None:
+        return None
+    dataset = open_dataset(settings.dataset)
+    info = dataset.info
+    if not info.protects_patients:
+        raise InputError(
+            f"auroc_epsilon: not needed, since {info.unprotected_words} and its exact figures may "
+            "be published; leave it out"
+        )
+    refuse_unknown_patients(info, settings.auroc_unit)
+    privacy = PrivacySettings(
+        epsilon=settings.auroc_epsilon,
+        delta=settings.auroc_delta,
+        unit=settings.auroc_unit,
+        population=settings.population,
+    )
+    return plan_privacy(
+        dataset,
+        privacy,
+        stage="evaluate",
+        subject="AUROC",
+        ancestors=Lineage(),  # the epsilon is that of the figure alone
+        cohort=None,
+        n_units=settings.population,
+        note=f"a noisy AUROC of the {settings.split} split",
     )

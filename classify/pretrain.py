@@ -57,6 +57,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     info, rows = dataset.info, _rows(settings, dataset)
     refuse_one_class(f"{info.name}, train", info.targets, targets_array(rows))
     plan = pretraining_plan(settings, dataset)
+    plan.refuse_overspent(settings.out)
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
     with open_run(settings.out, "pretrain", settings) as run:

@@ -60,6 +60,7 @@ class _RunsTogether:
                 closing = everything.enter_context(ExitStack())
                 try:
                     plan, _ = planned_finetune(settings)
+                    plan.refuse_overspent(settings.out)
                     run = closing.enter_context(open_run(settings.out, "finetune", settings))
                 except _ENDS_ONE_RUN as error:
                     self.ended[index] = error
@@ -68,10 +69,7 @@ class _RunsTogether:
                     closing.close()
                 else:
                     plan = plan.with_release_id(run.release_id)
-                    one = _OpenRun(index, settings, plan, run, closing)
-                    self.open.append(one)
-                    with self.alone(one):
-                        plan.refuse_overspent()
+                    self.open.append(_OpenRun(index, settings, plan, run, closing))
             yield
 
     def still_open(self) -> list[_OpenRun]:

@@ -49,16 +49,22 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
     """
     plan = None
     if not (settings.out / "status.json").is_file():
-        plan = gan_plan(settings)  # what does not fit is refused before a folder is made
+        plan = _allowed_plan(settings)  # what does not fit is refused before a folder is made
     with open_run(settings.out, STAGE, settings, resolve=resolve_run) as run:
         if not run.finished:
-            plan = plan or gan_plan(settings)
+            plan = plan or _allowed_plan(settings)
             plan = replace(plan, privacy=plan.privacy.with_release_id(run.release_id))
-            plan.privacy.refuse_overspent()
             run.names_to_send = names_to_send(plan.privacy)
             generator, spent = METHODS[settings.method](settings, run, plan)
             _finish(run, generator, settings, plan, spent)
     return settings.out
+
+
+def _allowed_plan(settings: TrainGanSettings) -> GanPlan:
+    """The plan of a run that the set's budget allows."""
+    plan = gan_plan(settings)
+    plan.privacy.refuse_overspent(settings.out)
+    return plan
 
 
 def _finish(

@@ -71,7 +71,7 @@ class Stage:
         if self.plan is None:
             return None
         plan = getattr(own_module(self.plan_module or self.module), self.plan)
-        statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
+        statement: Statement | None = plan(settings, to_come) if self.chained else plan(settings)
         return statement
 
     def refuse_networks(self, settings: Settings, to_come: AllToCome | None = None) -> None:
@@ -269,7 +269,9 @@ STAGES: dict[str, Stage] = {
         "classify.evaluate",
         "EvaluateSettings",
         "run_evaluate",
+        "plan_evaluate",
         settings_module=f"{_CLASSIFY}.finished",
+        plan_module=_CLASSIFY_PLANS,
         alike="classify.alike:evaluations_alike",
         together="classify.evaluate:run_evaluations",
     ),

@@ -72,6 +72,7 @@ class LedgerFolder:
         """
         release_id = new_release_id()
         run = self.dataset.private / "in_python" / release_id
+        plan.refuse_overspent(run)  # before a folder is made
         with closed_to_others():
             run.mkdir(parents=True)
             write_json(run / "unrefused.json", counts)

@@ -8,7 +8,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.description import read_info
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.promise.plan import record_of, with_records
+from synthdp.privacy.promise.plan import refuse_overspent, with_records
 from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.runs.folder import StageCall, spelled_as_started
 from synthdp.runs.to_come import AllToCome, ToCome
@@ -36,7 +36,7 @@ def plan_study(settings: StudySettings) -> Statement:
     refuse_unfit_grid(settings, rows)
     tuned_on = tuned_promise(settings, rows)
     planned = plan_calls(rows)
-    refuse_overspent(planned)
+    refuse_overspent_sets(planned)
     lineages = [one.lineage for one in planned.values()]
     return study_statement(settings, [*lineages, tuned_on.lineage])
 
@@ -82,24 +82,24 @@ def _planned(call: StageCall, to_come: AllToCome, *, weights: bool) -> ToCome:
     )
 
 
-def refuse_overspent(planned: AllToCome) -> None:
-    """Refuse runs to come that would together take a set's patients beyond its budget.
+def refuse_overspent_sets(planned: AllToCome) -> None:
+    """Refuse runs that would together take a set's patients beyond its budget.
 
     Args:
-        planned: of `plan_calls`; those whose folders hold a run were asked when they began.
+        planned: of `plan_calls`.
 
     Raises:
-        InputError: when a set's ledger was lost, or its budget is too small for all of them.
+        InputError: as `synthdp.privacy.promise.plan.refuse_overspent`.
     """
-    to_come = defaultdict[Path, list[Release]](list)
+    of_sets = defaultdict[Path, dict[Path, Release]](dict)
     for out, one in planned.items():
         source = getattr(one.settings, "data", None)
-        if source is None or source in planned or (out / "status.json").is_file():
+        if source is None or source in planned:
             continue
         if read_info(source).protects_patients:  # then the run's own release is the last
-            to_come[source].append(one.lineage.releases[-1])
-    for source, releases in to_come.items():
-        record_of(open_dataset(source)).refuse_overspent(releases)
+            of_sets[source][out] = one.lineage.releases[-1]
+    for source, releases in of_sets.items():
+        refuse_overspent(open_dataset(source), releases)
 
 
 def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:

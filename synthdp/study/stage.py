@@ -27,7 +27,7 @@ from synthdp.study.compare.results import (
 from synthdp.study.compare.shortcut import compare_with_pixels
 from synthdp.study.compare.transfer.table import compare_sites, compares_sites
 from synthdp.study.estimate import study_seconds, workers_estimate
-from synthdp.study.plan import plan_calls, refuse_overspent, study_statement, tuned_promise
+from synthdp.study.plan import plan_calls, refuse_overspent_sets, study_statement, tuned_promise
 from synthdp.study.record import other_statements, study_title, write_facts
 from synthdp.study.report.page import REPORT_FILE, write_report
 from synthdp.study.report.settings import ReportSettings
@@ -76,8 +76,8 @@ def run_study(settings: StudySettings) -> Path:
     if not (settings.out / "privacy.json").is_file():  # written last: the study is not finished
         refuse_unfit_grid(settings, rows)
         tuned_promise(settings, rows)
-    if not (settings.out / "runs").exists():  # else it was looked at when the study began
-        refuse_overspent(plan_calls(rows, weights=True))
+        if not (settings.out / "runs").exists():  # else it was looked at when the study began
+            refuse_overspent_sets(plan_calls(rows, weights=True))
     if settings.shard is not None:
         return _run_shard(settings, rows)
     return _run_whole(settings, rows, retry=True)

@@ -8,8 +8,10 @@ from made_up import random_run
 
 from classify import evaluate as evaluation
 from classify.evaluate import run_evaluate
+from classify.plans import plan_evaluate
 from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import dump_settings, validate_settings
+from synthdp.data.budget import change_budget
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
@@ -72,6 +74,20 @@ def test_it_is_charged_once_for_each_folder(run: Path, tmp_path: Path) -> None:
     other = run_evaluate(asked(run, data, tmp_path / "b"))
     assert spent(data) == 2
     assert read_json(other / "noisy_metrics.json")["auroc"] != found["auroc"]
+
+
+def test_a_budget_is_asked_in_a_dry_run_until_the_figure_stands(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    change_budget(data, epsilon="6", delta=1e-3, because="agreed")
+    planned = plan_evaluate(asked(run, data, tmp_path / "a"))
+    assert planned is not None
+    assert planned.epsilon == pytest.approx(6, rel=1e-3)
+    out = run_evaluate(asked(run, data, tmp_path / "a"))
+    plan_evaluate(asked(run, data, out))
+    for refuses in (plan_evaluate, run_evaluate):
+        with pytest.raises(InputError, match="spent 6, with this one it would be"):
+            refuses(asked(run, data, tmp_path / "b"))
+    assert plan_evaluate(asked(run, data, tmp_path / "b", auroc_epsilon=None)) is None
 
 
 def test_no_image_that_hardly_varies_stops_a_figure_under_a_promise(

@@ -16,6 +16,7 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config.settings import validate_settings
+from synthdp.data.budget import change_budget
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
@@ -318,3 +319,14 @@ def test_the_head_is_saved_with_its_scale(phantoms: Path, monkeypatch: pytest.Mo
     classifier = load_classifier(run_pretrain(settings(phantoms, epochs=1)))
     norm = classifier.head_weight.norm()
     assert float(norm) == pytest.approx(HEAD_SCALE, rel=0.5)  # a random start of norm about 1
+
+
+def test_patients_beyond_their_budget_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic", kind="real")
+    change_budget(data, epsilon="6", delta=1e-3, because="agreed")
+    for refuses in (plan_pretrain, run_pretrain):
+        with pytest.raises(InputError, match="with this one it would be inf"):
+            refuses(settings(data))
+    assert not (tmp_path / "run").exists()
+    change_budget(data, epsilon="none", delta=None, because="no promise is made")
+    run_pretrain(settings(data, epochs=1))

@@ -17,9 +17,11 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.promise import plan as plans
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.settings import PrivacySettings
 from synthdp.privacy.units import Unit
+from synthdp.status import RunStatus, read_status, write_status
 
 
 @pytest.fixture
@@ -72,6 +74,42 @@ def test_releases_together_stay_within_the_budget_until_it_is_raised(
     lines = open_dataset(clinic).ledger_path.read_text().splitlines()
     logged = [json.loads(line) for line in lines if '"budget"' in line]
     assert [line["because"] for line in logged] == ["ethics board", "a second board", "no longer"]
+
+
+def begun(plan: PrivacyPlan, run: Path, *, recorded: bool) -> None:
+    """A run's folder, whose release is on record or was refused."""
+    run.mkdir()
+    write_status(run, RunStatus(stage="finetune", state="failed", release=plan.release.id))
+    if recorded:
+        start(plan, run / "private" / "ledger.jsonl")
+
+
+def test_a_run_that_is_on_record_is_asked_for_nothing_more(clinic: Path, tmp_path: Path) -> None:
+    change_budget(clinic, epsilon="6", delta=1e-3, because="ethics board")
+    begun(planned(clinic, 6), tmp_path / "run", recorded=True)
+    begun(planned(clinic, 6), tmp_path / "refused", recorded=False)
+    plan = planned(clinic, 6)  # its release has another id, as in every dry run
+    plan.statement_to_come(tmp_path / "run")
+    for run in ("refused", "another"):
+        with pytest.raises(InputError, match="spent 6, with this one it would be"):
+            plan.statement_to_come(tmp_path / run)
+
+
+@pytest.mark.parametrize("looked", ["before", "after"])
+def test_a_run_that_another_process_begins_meanwhile_counts_once(
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: str
+) -> None:
+    """As when two shards of a study start, and one is at work while the other plans."""
+    change_budget(clinic, epsilon="6", delta=1e-3, because="ethics board")
+
+    def read(run: Path) -> RunStatus | None:
+        seen = read_status(run) if looked == "before" else None
+        begun(planned(clinic, 6), run, recorded=True)
+        return seen if looked == "before" else read_status(run)
+
+    monkeypatch.setattr(plans, "read_status", read)
+    planned(clinic, 6).statement_to_come(tmp_path / "run")
+    assert len(record_of(clinic).releases) == 1
 
 
 def test_a_whole_budget_can_be_spent_at_once(clinic: Path, tmp_path: Path) -> None:

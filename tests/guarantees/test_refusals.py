@@ -34,7 +34,8 @@ from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks import cache
-from synthdp.privacy.promise.plan import record_of
+from synthdp.privacy.promise.plan import PrivacyPlan, record_of
+from synthdp.storage.kept_digests import KeptDigests
 
 BACKBONE = {"name": "test_vit", "size_px": 32}
 KEY = bytes(range(32))
@@ -283,15 +284,40 @@ def test_neighbours_end_alike(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_beyond_the_budget_is_refused_before_an_image_is_opened(
-    stage: str, tmp_path: Path, world: World
+    stage: str, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_clinic(tmp_path / "clinic", Special(1), there=True)
     change_budget(data, epsilon="1", delta=1e-3, because="tried")
+
+    def digests(*_: object, **__: object) -> list[bytes]:
+        raise AssertionError("image files are read for their digests")
+
+    monkeypatch.setattr(KeptDigests, "of", digests)
     for image in (data / "images").iterdir():
         image.write_bytes(b"")
     with pytest.raises(InputError, match=r"clinic: its privacy\.budget is epsilon 1 at"):
         STAGES[stage](world, data, tmp_path / "run", 50)
     assert record_of(open_dataset(data)).releases == ()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["a head", "calibration", "a noisy AUROC", "an embedding"])
+def test_a_run_goes_on_that_its_record_refused_before_the_budget_was_raised(
+    stage: str, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release may be on record between the question and the claim."""
+    data, out = make_clinic(tmp_path / "clinic", Special(1), there=True), tmp_path / "run"
+    change_budget(data, epsilon="1", delta=1e-3, because="tried")
+    with monkeypatch.context() as then:
+        then.setattr(PrivacyPlan, "refuse_overspent", lambda *_: None)
+        with pytest.raises(InputError, match="budget is epsilon 1 at"):
+            STAGES[stage](world, data, out, 50)
+    record = record_of(open_dataset(data))
+    assert record.releases == ()
+    change_budget(data, epsilon="6.1", delta=None, because="agreed")
+    for _ in range(2):
+        STAGES[stage](world, data, out, 50)
+        assert len(record.releases) == 1
 
 
 def test_what_is_not_refused_is_counted_for_the_owner_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A study says beforehand what its runs would refuse, in a dry run and when it is started."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,8 @@ def test_a_study_that_its_set_may_not_be_asked_for_is_refused_as_a_whole(
     run_study(settings)
     assert len(record_of(open_dataset(data)).releases) == 2
     plan_study(settings)  # its runs are on record, and ask for nothing more
+    shutil.rmtree(settings.out / "runs")
+    run_study(settings)  # nor does a study that stands
 
 
 def test_parts_of_the_patients_count_for_those_who_are_in_several(

@@ -54,7 +54,7 @@ class Budget(Settings):
         """
         from synthdp.privacy.lineage import Lineage  # noqa: PLC0415 (read as a setting without)
 
-        if self.epsilon is None or self.delta is None:
+        if self.epsilon is None or self.delta is None or not planned:
             return
         for one in planned:
             if one.unit != self.unit:
@@ -66,7 +66,7 @@ class Budget(Settings):
         spent = before.epsilon_to(self.unit, self.delta)
         both = Lineage(releases=(*before.releases, *planned))
         after = both.epsilon_to(self.unit, self.delta)
-        if planned and after > self.epsilon * _ROUNDING:
+        if after > self.epsilon * _ROUNDING:
             these = "this one" if len(planned) == 1 else f"these {len(planned):,}"
             raise InputError(
                 f"{planned[0].data}: its privacy.budget is epsilon {exactly(self.epsilon)} at "

@@ -12,7 +12,7 @@ Their releases then have other tokens, and count as two wherever both meet (`Rel
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,19 +165,6 @@ class Record:
                 _budget(journal).refuse_overspent(_releases(journal), [release])
                 line = {"event": "release", "release": release.model_dump(mode="json")}
                 journal.append(line if delta is None else {**line, "delta": delta})
-
-    def refuse_overspent(self, planned: Iterable[Release]) -> None:
-        """Refuse releases to come that the budget does not allow together; reads alone.
-
-        It spares work that `add` would refuse later, and holds nothing back for them.
-
-        Raises:
-            InputError: as `Budget.refuse_overspent`, of those that are not on record yet.
-        """
-        journal = self._read()
-        known = _release_ids(journal)
-        new = [release for release in planned if release.id not in known]
-        _budget(journal).refuse_overspent(_releases(journal), new)
 
     def add_token(
         self, release_id: str, token: str, *, after: tuple[str, ...], is_block: bool

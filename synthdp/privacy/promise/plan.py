@@ -85,25 +85,22 @@ class PrivacyPlan:
         return self.statement_after(self.release)
 
     def statement_to_come(self, out: Path) -> Statement:
-        """The promise of a run at `out`, whose release the set's budget allows, if it is to come.
+        """The promise of a run at `out`, which the set's budget allows.
 
         Raises:
-            InputError: when no run stands there, and its release would exceed the budget.
+            InputError: as `refuse_overspent`.
         """
-        if not (out / "status.json").is_file():
-            self.refuse_overspent()
+        self.refuse_overspent(out)
         return self.statement
 
-    def refuse_overspent(self) -> None:
-        """Refuse a release that the set's budget does not allow, before any patient is read.
-
-        Of one that is on record already nothing is asked: it is held to what it began with.
+    def refuse_overspent(self, out: Path) -> None:
+        """Refuse a run at `out` that the set's budget does not allow, before any patient is read.
 
         Raises:
-            InputError: when the set's ledger was lost, or its budget is too small.
+            InputError: as the function of this name.
         """
         if self.counted:
-            self._record.refuse_overspent([self.release])
+            refuse_overspent(self.dataset, {out: self.release})
 
     def lineage_after(self, spent: Release) -> Lineage:
         """What the result descends from when the release came out as `spent`."""
@@ -215,6 +212,33 @@ class PrivacyPlan:
 def record_of(dataset: Dataset) -> Record:
     """The ledger of a data set."""
     return Record(dataset.ledger_path, dataset.info.ledger)
+
+
+def refuse_overspent(dataset: Dataset, planned: Mapping[Path, Release]) -> None:
+    """Refuse runs that would together take a set's patients beyond its budget.
+
+    Of a run that is finished, or on record, nothing is asked: it is held to what it began with.
+    This spares work that `Record.add` would refuse later, and holds nothing back for it.
+
+    Args:
+        dataset: of patients.
+        planned: the release of each run, by the run's folder.
+
+    Raises:
+        InputError: when the set's ledger was lost, or its budget is too small.
+    """
+    record = record_of(dataset)
+    # read before the folders are: what another process begins meanwhile counts once
+    on_record = record.releases
+    ids = {release.id for release in on_record}
+
+    def to_come(out: Path) -> bool:
+        status = read_status(out)
+        return status is None or not (status.state == "finished" or status.release in ids)
+
+    record.budget.refuse_overspent(
+        on_record, [release for out, release in planned.items() if to_come(out)]
+    )
 
 
 def declared_units(privacy: PrivacySettings, cohort: Part | None) -> float | None:

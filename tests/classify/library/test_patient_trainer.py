@@ -626,6 +626,7 @@ def test_a_training_that_an_error_ended_does_not_end_as_if_all_were_done(tmp_pat
     trainer = made(ledger=tmp_path / "mine")
     with pytest.raises(InputError, match="budget"):
         train(trainer)
+    assert not list((tmp_path / "mine" / "private").glob("in_python/*"))
     with pytest.raises(InputError, match="an error has ended this training"):
         train(trainer)
 
