@@ -91,7 +91,7 @@ def summaries() -> Iterator[tuple[str, str]]:
                 break
             comment.append(line.lstrip("# ").rstrip())
         first = " ".join(comment).partition(". ")[0].rstrip(".:")
-        yield name, first if len(first) <= _SHORT else re.split(r"[:,;(] ?", first)[0].rstrip()
+        yield name, first if len(first) <= _SHORT else re.split(r"[:,;] | \(", first)[0].rstrip()
 
 
 #: A line that names a file of public weights, and the one with its sha256 below it.

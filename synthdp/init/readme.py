@@ -57,7 +57,8 @@ as the drawings are; of your patients nothing more is read."""
 _MOVES = """\
 Phantoms are drawn of malignant masses alone, and your target is another: so the generator is moved
 towards your patients along one noisy release of their mean features, and keeps little variety.
-Look at its pictures before you use them."""
+Look at its pictures before you use them. Where it is malignancy of masses under another name, call
+the table's column (or the folder) `malignant` and run `synthdp init` again: then phantoms serve."""
 _FINDINGS = """\
 ```sh
 synthdp data import data.yaml                  # your images -> data/{name}

@@ -105,7 +105,9 @@ def test_the_commands_list_show_and_copy(
     assert main(["config", "list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == packaged_names()
-    assert all(purpose and len(purpose) <= 100 for _, purpose in summaries())
+    purposes = [purpose for _, purpose in summaries()]
+    assert all(" " in purpose and len(purpose) <= 100 for purpose in purposes)
+    assert len(set(purposes)) == len(purposes)  # else which one to take is not told
     assert main(["config", "show", "study/own"]) == 0
     shown = capsys.readouterr().out
     assert shown == packaged_config("study/own").read_text(encoding="utf-8")
