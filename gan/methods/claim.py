@@ -10,6 +10,7 @@ from gan.settings.train import TrainGanSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.lineage import Release
 from synthdp.runs.folder import Run
 
 
@@ -18,17 +19,26 @@ def claimed(
 ) -> tuple[Ledger, GanPlan]:
     """The ledger of the run, for its release alone, which the data set has on record by then.
 
-    With it the plan to go on with, whose release is the ledger's.
+    With it the plan to go on with, whose release is the ledger's; without a promise the plan as it
+    was, whose release is on record.
 
     Raises:
         InputError: as `PrivacyPlan.claim`.
     """
     ledger = Ledger(run.ledger_path)
+    if plan.privacy.mechanism is None:
+        plan.privacy.record(ledger)
+        return ledger, plan
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
     privacy = plan.privacy.claim(
         ledger, fingerprint=fingerprint, block_steps=block_steps, inputs=_inputs(settings, plan)
     )
     return ledger, replace(plan, privacy=privacy)
+
+
+def spent(ledger: Ledger, plan: GanPlan) -> Release:
+    """What a finished training has spent of its release: all of it where nothing was promised."""
+    return plan.privacy.release if plan.privacy.mechanism is None else ledger.close()
 
 
 def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:

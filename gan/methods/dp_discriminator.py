@@ -2,7 +2,7 @@
 
 import hashlib
 
-from gan.methods.claim import claimed
+from gan.methods.claim import claimed, spent
 from gan.methods.examples import images_of_plan, unit_indices
 from gan.methods.training import begun_training, checkpointed_training
 from gan.package.networks import TrainedGenerator
@@ -19,7 +19,6 @@ from gan.settings.train import TrainGanSettings
 from synthdp.data.people.cohorts import patient_tags
 from synthdp.data.people.units import note_unrefused
 from synthdp.machine.devices import chosen_device, reduced_precision
-from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
@@ -44,8 +43,8 @@ def train_against_private_discriminator(
         autocast = reduced_precision(device)
         recipe = GameRecipe.of(settings)
         game = PrivateGame(training, recipe, autocast=autocast, log=log, keep=keep)
+        ledger, plan = claimed(settings, run, plan, block_steps)
         if plan.privacy.mechanism is None:
-            plan.privacy.record(Ledger(run.ledger_path))
             # Without a promise the true count may stand in for the declared one.
             n_units = declared_units(settings.privacy, settings.cohort) or len(patients.tags)
             sampling = _unprotected_sampling(
@@ -53,16 +52,15 @@ def train_against_private_discriminator(
             )
             samples = hashlib.sha256(f"samples {settings.seed}".encode()).digest()
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
-            return training.averaged, plan.privacy.release
-        ledger, plan = claimed(settings, run, plan, block_steps)
-        play_privately(
-            game,
-            patients,
-            ledger=ledger,
-            noise_source=open_noise_source(settings.privacy),
-            block_steps=block_steps,
-        )
-    return training.averaged, ledger.close()
+        else:
+            play_privately(
+                game,
+                patients,
+                ledger=ledger,
+                noise_source=open_noise_source(settings.privacy),
+                block_steps=block_steps,
+            )
+    return training.averaged, spent(ledger, plan)
 
 
 def _unprotected_sampling(recipe: DpDiscriminatorSettings, unit: Unit, n_units: float) -> Mechanism:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gan.methods.claim import claimed
+from gan.methods.claim import claimed, spent
 from gan.methods.examples import images_of_plan
 from gan.methods.release import is_released, released
 from gan.methods.training import begun_training, checkpointed_training
@@ -27,7 +27,6 @@ from gan.private.findings import finding_means
 from gan.settings.train import TrainGanSettings
 from gan.training.loop import Schedule
 from synthdp.machine.devices import chosen_device
-from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.runs.folder import Run
 
@@ -54,11 +53,7 @@ def train_on_embedding(
     vectors = None
     if not is_released(run):
         vectors = image_vectors(features, images_of_plan(plan, settings.size_px).images)
-    if plan.privacy.mechanism is None:
-        ledger = Ledger(run.ledger_path)
-        plan.privacy.record(ledger)
-    else:
-        ledger, plan = claimed(settings, run, plan, block_steps=1)
+    ledger, plan = claimed(settings, run, plan, block_steps=1)
     saved = {} if features.directions is None else {DIRECTIONS: features.directions.cpu()}
     tensors = released(settings, run, plan, ledger, vectors=vectors, saved=saved)
     features = with_directions(features, tensors)
@@ -76,9 +71,7 @@ def train_on_embedding(
             training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep,
             findings=plan.conditions.tables,
         )  # fmt: skip
-    if plan.privacy.mechanism is None:
-        return training.averaged, plan.privacy.release
-    return training.averaged, ledger.close()
+    return training.averaged, spent(ledger, plan)
 
 
 def matched_target(

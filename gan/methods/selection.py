@@ -2,7 +2,7 @@
 
 import logging
 
-from gan.methods.claim import claimed
+from gan.methods.claim import claimed, spent
 from gan.methods.release import is_released, released
 from gan.network.bank import Bank
 from gan.package.conditions import Conditions
@@ -25,7 +25,6 @@ from gan.settings.parts import SelectionSettings
 from gan.settings.train import TrainGanSettings
 from synthdp.data.dataset import Dataset
 from synthdp.machine.devices import chosen_device
-from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.runs.folder import Run
 
@@ -59,11 +58,7 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
         vectors = patients_vectors(
             fitted, plan.privacy.dataset, plan.rows, plan.among, settings.size_px
         )
-    if plan.privacy.mechanism is None:
-        ledger = Ledger(run.ledger_path)
-        plan.privacy.record(ledger)
-    else:
-        ledger, plan = claimed(settings, run, plan, block_steps=1)
+    ledger, plan = claimed(settings, run, plan, block_steps=1)
     tensors = released(settings, run, plan, ledger, vectors=vectors, saved=fitted.saved())
     made_by = saved_wide_map(raw, tensors, constant=selection.constant)
     selected = select(
@@ -83,9 +78,7 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
     bank = Bank(**bank_shape(settings, plan.conditions).arguments)
     for value, indices in enumerate(selected.indices):
         bank.images[value] = pool_images(pool, indices, settings.size_px)
-    if plan.privacy.mechanism is None:
-        return bank, plan.privacy.release
-    return bank, ledger.close()
+    return bank, spent(ledger, plan)
 
 
 def bank_shape(settings: TrainGanSettings, conditions: Conditions) -> BankShape:
