@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,7 @@ Measure = Literal[
     "rating_auroc_synthetic",
     "rating_auroc_difference",
 ]
-_SHARES: tuple[Measure, ...] = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "accuracy_with_target",
-    "accuracy_without_target",
-)
+_ORDER: tuple[Measure, ...] = get_args(Measure)
 
 
 class ReaderFigure(Settings):
@@ -218,6 +212,7 @@ class _Answered:
 
 
 def _figures(name: str, readers: Sequence[_Answered], images: _Images) -> list[ReaderFigure]:
+    """All figures of one reader, or of all together, in the order of `Measure`."""
     every = np.ones(len(images.codes), dtype=bool)
     among: dict[Measure, NDArray[np.bool_]] = {
         "accuracy": every,
@@ -226,11 +221,11 @@ def _figures(name: str, readers: Sequence[_Answered], images: _Images) -> list[R
         "accuracy_with_target": images.label == 1,
         "accuracy_without_target": images.label == 0,
     }
-    figures = [_share(name, measure, readers, images, among[measure]) for measure in _SHARES]
-    figures.insert(3, _d_prime(name, readers, images))
+    figures = [_share(name, measure, readers, images, chosen) for measure, chosen in among.items()]
+    figures.append(_d_prime(name, readers, images))
     sure = [one.sure for one in readers]
     origin, n = _auroc(images.synthetic, sure, images)
-    figures.insert(4, _redrawn(name, "origin_auroc", origin, n, "images of one kind alone"))
+    figures.append(_redrawn(name, "origin_auroc", origin, n, "images of one kind alone"))
     rated = [one.rating for one in readers]
     of_kind: list[Redrawn] = []
     kinds: tuple[tuple[Measure, float], ...] = (
@@ -248,7 +243,7 @@ def _figures(name: str, readers: Sequence[_Answered], images: _Images) -> list[R
     figures.append(
         _redrawn(name, "rating_auroc_difference", difference, counts, "one of both has no value")
     )
-    return figures
+    return sorted(figures, key=lambda figure: _ORDER.index(figure.measure))
 
 
 def _share(
