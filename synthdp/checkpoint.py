@@ -121,7 +121,7 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     if sha256 is not None and (actual := sha256_file(path)) != sha256:
         raise InputError(
             f"{path}: its sha256 is {actual}, but {sha256} was asked for; the file is damaged or "
-            "another one: fetch it again, or correct backbone.sha256"
+            "another one: fetch it again, or correct the sha256 that is asked for"
         )
     with _readable(path):
         stored = safetensors.torch.load_file(path)

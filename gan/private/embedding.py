@@ -147,7 +147,7 @@ def public_features(
     public = open_dataset(recipe.public)
     images = torch.from_numpy(load_images(public, public.split("train"), size_px))
     return fit_public_features(
-        build_pyramid(recipe.features, size_px).to(device),
+        build_pyramid(recipe.features, size_px, setting="embedding.features").to(device),
         BinnedSpectrum(size_px, device),
         images.to(device),
         constant=recipe.constant,

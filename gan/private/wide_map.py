@@ -51,10 +51,13 @@ class RawMap:
         Raises:
             InputError: when their weights can't be used.
         """
+        pyramid = build_pyramid(recipe.features, size_px, setting="selection.features")
         return cls(
-            pyramid=build_pyramid(recipe.features, size_px).to(device),
+            pyramid=pyramid.to(device),
             spectrum=BinnedSpectrum(size_px, device),
-            tokens=build_extractor(recipe.tokens, in_bfloat16=has_bfloat16(device)).to(device),
+            tokens=build_extractor(
+                recipe.tokens, in_bfloat16=has_bfloat16(device), setting="selection.tokens"
+            ).to(device),
         )
 
     def __call__(self, images: Tensor) -> Tensor:

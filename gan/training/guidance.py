@@ -68,7 +68,9 @@ class Guidance:
         findings: int = 1,
     ) -> None:
         self.settings = settings
-        self.pyramid = build_pyramid(settings.features, size_px).to(device)
+        self.pyramid = build_pyramid(settings.features, size_px, setting="guidance.features").to(
+            device
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 2)
             pyramid = self.pyramid

@@ -16,17 +16,19 @@ def try_train_gan(settings: TrainGanSettings, to_come: AllToCome) -> None:
         InputError: as `build_pyramid` and `build_extractor`.
     """
     if settings.method == "selection" and settings.selection is not None:
-        _refuse_no_pyramid(without_weights(settings.selection.features), settings.size_px)
-        _refuse_no_extractor(without_weights(settings.selection.tokens))
+        features, tokens = settings.selection.features, settings.selection.tokens
+        _refuse_no_pyramid(without_weights(features), settings.size_px, "selection.features")
+        _refuse_no_extractor(without_weights(tokens), "selection.tokens")
     if settings.method == "embedding" and settings.embedding is not None:
-        _refuse_no_pyramid(without_weights(settings.embedding.features), settings.size_px)
+        features = settings.embedding.features
+        _refuse_no_pyramid(without_weights(features), settings.size_px, "embedding.features")
 
 
 @lru_cache(maxsize=64)
-def _refuse_no_pyramid(network: BackboneSettings, size_px: int) -> None:
-    build_pyramid(network, size_px)
+def _refuse_no_pyramid(network: BackboneSettings, size_px: int, setting: str) -> None:
+    build_pyramid(network, size_px, setting=setting)
 
 
 @lru_cache(maxsize=64)
-def _refuse_no_extractor(network: BackboneSettings) -> None:
-    build_extractor(network)
+def _refuse_no_extractor(network: BackboneSettings, setting: str) -> None:
+    build_extractor(network, setting=setting)

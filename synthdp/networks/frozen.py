@@ -185,7 +185,11 @@ class Extractor(FrozenNetwork):
 
 
 def build_extractor(
-    settings: BackboneSettings, *, seed: int = 0, in_bfloat16: bool = False
+    settings: BackboneSettings,
+    *,
+    seed: int = 0,
+    in_bfloat16: bool = False,
+    setting: str = "features",
 ) -> Extractor:
     """Build a timm network with the weights that `settings` names, without its classifier.
 
@@ -193,13 +197,14 @@ def build_extractor(
         settings: name, weights (a file with its sha256, `hub`, or none) and input side.
         seed: drives the random start when there are no weights; no global state moves.
         in_bfloat16: whether the network multiplies in that precision.
+        setting: what the settings are called in errors.
 
     Raises:
         InputError: when timm has no such model, or the weights are missing, of another sha256, or
             of another network.
     """
-    network = create_network(settings, seed=seed, setting="features", img_size=settings.size_px)
-    load_public_weights(network, settings)
+    network = create_network(settings, seed=seed, setting=setting, img_size=settings.size_px)
+    load_public_weights(network, settings, setting=setting)
     return Extractor(network, settings, in_bfloat16=in_bfloat16)
 
 
@@ -231,30 +236,33 @@ class FrozenPyramid(FrozenNetwork):
         return [features.float() for features in maps]
 
 
-def build_pyramid(settings: BackboneSettings, size_px: int, *, seed: int = 0) -> FrozenPyramid:
+def build_pyramid(
+    settings: BackboneSettings, size_px: int, *, seed: int = 0, setting: str = "features"
+) -> FrozenPyramid:
     """Build the pyramid of a timm network with the weights that `settings` names.
 
     Args:
         settings: name and weights; without weights it starts at random. Its `size_px` is not used.
         size_px: side of the images to come.
         seed: drives the random start; no global state moves.
+        setting: what the settings are called in errors.
 
     Raises:
         InputError: when timm has no such network, it gives no feature maps or none of images of
             this side, or the weights are missing, of another sha256, or of another network.
     """
-    network = create_network(settings, seed=seed, setting="features")
+    network = create_network(settings, seed=seed, setting=setting)
     if not hasattr(network, "forward_intermediates"):
         raise InputError(
-            f"features: {settings.name} gives no feature maps; name a network such as "
+            f"{setting}: {settings.name} gives no feature maps; name a network such as "
             "tf_efficientnet_lite0"
         )
-    load_public_weights(network, settings)
+    load_public_weights(network, settings, setting=setting)
     try:
         return FrozenPyramid(network, settings, size_px)
     except (AssertionError, RuntimeError) as error:  # as timm and torch refuse a side
         raise InputError(
-            f"features: {settings.name} gives no feature maps of images of {size_px} px, as where "
+            f"{setting}: {settings.name} gives no feature maps of images of {size_px} px, as where "
             "attention has a table of positions; name a convolutional network, such as "
             "tf_efficientnet_lite0"
         ) from error

@@ -58,8 +58,8 @@ def found_weights(settings: BackboneSettings) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def weights_file(settings: BackboneSettings) -> Path:
-    """The file of the weights that `settings` names.
+def weights_file(settings: BackboneSettings, *, setting: str = "backbone") -> Path:
+    """The file of the weights that `settings` names, which errors call `setting`.
 
     Raises:
         InputError: when it is not at hand, with what brings it.
@@ -70,9 +70,9 @@ def weights_file(settings: BackboneSettings) -> Path:
     weights = settings.weights
     if weights is None or weights == HUB or settings.sha256 is None:
         raise InputError(
-            f"backbone.weights: {weights}: there is no such weights file; correct the path"
+            f"{setting}.weights: {weights}: there is no such weights file; correct the path"
         )
-    raise InputError(missing_weights(settings))
+    raise InputError(missing_weights(settings, where=setting))
 
 
 def missing_weights(settings: BackboneSettings, *, where: str = "backbone") -> str:

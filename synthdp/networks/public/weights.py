@@ -31,17 +31,24 @@ _SWIN_FILTERS = {
 _SHOWN_NAMES = 5
 
 
-def load_public_weights(network: Any, settings: BackboneSettings) -> None:
+def load_public_weights(
+    network: Any, settings: BackboneSettings, *, setting: str = "backbone"
+) -> None:
     """Load the weights that `settings` names, fitted to the network's input side.
 
     Without weights in the settings the network keeps its random start.
+
+    Args:
+        network: of timm.
+        settings: name the network and its weights.
+        setting: what the settings are called in errors.
 
     Raises:
         InputError: when they are missing, of another sha256, or of another network.
     """
     if settings.weights is None:
         return
-    published = _published(settings, settings.weights)
+    published = _published(settings, settings.weights, setting)
     state = {name: value for name, value in published.items() if not name.startswith(UNUSED)}
     _sum_colours(network, state)
     if isinstance(network, VisionTransformer):
@@ -52,7 +59,7 @@ def load_public_weights(network: Any, settings: BackboneSettings) -> None:
     load_tensors(network, state, what=f"the weights for {settings.name}")
 
 
-def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
+def _published(settings: BackboneSettings, weights: Path, setting: str) -> dict[str, Tensor]:
     """The tensors of the hub or of the file, floating ones in float32."""
     if weights == HUB:
         cached = hub_file(settings.name)
@@ -64,16 +71,16 @@ def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
             ).state_dict()
         except Exception as error:  # whatever the hub's client raises offline
             raise InputError(
-                f"backbone.weights: the hub did not give weights for {settings.name} "
+                f"{setting}.weights: the hub did not give weights for {settings.name} "
                 f"({type(error).__name__}); connect, or name a local file with its sha256"
             ) from error
     else:
         if settings.sha256 is None and weights.is_file():
             raise InputError(
-                "backbone.sha256 is missing: weights from a file are checked; if this file is the "
-                f"one that you mean, set backbone.sha256={sha256_file(weights)}"
+                f"{setting}.sha256 is missing: weights from a file are checked; if this file is "
+                f"the one that you mean, set {setting}.sha256={sha256_file(weights)}"
             )
-        state = load_weights(weights_file(settings), settings.sha256)
+        state = load_weights(weights_file(settings, setting=setting), settings.sha256)
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }

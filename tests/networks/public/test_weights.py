@@ -1,5 +1,6 @@
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub
@@ -13,6 +14,7 @@ from torch import Tensor
 from synthdp.checkpoint import save_weights
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.frozen import build_extractor, build_pyramid
 from synthdp.networks.public.weights import refuse_download
 from synthdp.networks.settings import FeatureSettings
 from synthdp.storage.files import sha256_file
@@ -112,6 +114,9 @@ def test_weights_are_checked_before_they_are_used(weights: Path, tmp_path: Path)
     sha256 = sha256_file(weights)
     assert f"backbone.sha256={sha256}" in refused(from_file(weights, sha256=None))
     assert sha256 in refused(from_file(weights, sha256="0" * 64))
+    for build in (build_extractor, partial(build_pyramid, size_px=32)):
+        with pytest.raises(InputError, match=rf"selection\.tokens\.sha256={sha256}"):
+            build(from_file(weights, sha256=None), setting="selection.tokens")
     missing = FeatureSettings(name=VIT, weights=tmp_path / "absent", size_px=32)
     assert "no such weights file" in refused(missing)
     said = refused(from_file(weights, name="test_vit3"))
