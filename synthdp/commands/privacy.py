@@ -11,7 +11,6 @@ from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
 from synthdp.stages import packaged_statements
-from synthdp.status import STATUS_FILE
 
 #: What the command does instead of stating a promise, by the option that says so.
 _ACTIONS = ("release", "dossier", "check", "withdraw")
@@ -190,6 +189,7 @@ def _refuse_what_promises_nothing(paths: Sequence[Path]) -> None:
         InputError: naming them.
     """
     from synthdp.privacy.promise.stated import NOISY_FILE  # noqa: PLC0415 (as above)
+    from synthdp.status import STATUS_FILE  # noqa: PLC0415 (as above)
 
     of_something = (STATUS_FILE, "dataset.json", NOISY_FILE)
     problems = [
