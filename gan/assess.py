@@ -118,7 +118,7 @@ def _write_closest(private: Path, sets: Sets, closeness: Mapping[Subject, SetClo
 def _assessment(settings: AssessSettings, sets: Sets, figures: Sequence[Figure]) -> Assessment:
     return Assessment(
         promise=_promise(sets.train),
-        findings=_result_sentences(figures, sets),
+        findings=_result_sentences(settings.features, figures, sets),
         info=sets.synthetic.dataset.info,
         synthetic=_assessed(sets.synthetic),
         baseline=None if sets.baseline is None else _assessed(sets.baseline),
@@ -176,12 +176,15 @@ def _space_facts(sets: Sets, space: FeatureSpace) -> FeatureFacts:
 # The result in words: a few sentences that hold for the numbers.
 
 
-def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
+def _result_sentences(
+    spaces: Sequence[FeatureSpace], figures: Sequence[Figure], sets: Sets
+) -> tuple[str, ...]:
     """Distance, labels, groups, copies, membership, disclosure, texture, spectrum: a sentence each.
 
     Of several feature spaces the first speaks.
     """
     sentences = (
+        _random_words(spaces),
         *(f"Warning: {one}." for one in sameness_of(sets.synthetic.dataset).findings),
         _distance_words(figures),
         _label_words(figures),
@@ -193,6 +196,16 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
         _spectrum_words(sets),
     )
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _random_words(spaces: Sequence[FeatureSpace]) -> str:
+    if not (random := [space.label for space in spaces if space.weights is None]):
+        return ""
+    return (
+        f"Warning: figures in {' and '.join(random)} features are for trying things out, since a "
+        "network without weights starts at random and sees little; name weights (hub lets timm "
+        "download them, once) before a set is judged by them."
+    )
 
 
 def _distance_words(figures: Sequence[Figure]) -> str:

@@ -100,6 +100,7 @@ def test_planted_copies_are_found_and_fresh_images_are_not(out: Path) -> None:
     assert copies.real is not None
     assert (copies.synthetic.value, copies.baseline.value, copies.real.value) == (3, 0, 0)
     assert any("3 of" in words and "Don't release" in words for words in found.findings)
+    assert "without weights starts at random and sees little" in found.findings[0]
     with open(out / "private" / "nearest.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["near_copy"] for row in rows[:4]] == ["1", "1", "1", "0"]
