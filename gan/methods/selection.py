@@ -11,6 +11,7 @@ from gan.plans.train import GanPlan
 from gan.private.condition_means import condition_part
 from gan.private.pool import Pool, selected_pool
 from gan.private.selection import (
+    LEAST_Z,
     ReleasedConditions,
     candidate_vectors,
     patients_vectors,
@@ -75,6 +76,14 @@ def select_from_pool(settings: TrainGanSettings, run: Run, plan: GanPlan) -> tup
         shift=round(selected.shift, 4),
         z=round(selected.z, 2),
     )
+    if selected.z < LEAST_Z:  # of what was released, so that saying it costs nothing
+        logger.warning(
+            "warning: what was released lies %.1f standard deviations of its own noise from the "
+            "pool, and below %g the patients have added nothing that shows; a larger epsilon or "
+            "more patients would",
+            selected.z,
+            LEAST_Z,
+        )
     bank = Bank(**bank_shape(settings, plan.conditions).arguments)
     for value, indices in enumerate(selected.indices):
         bank.images[value] = pool_images(pool, indices, settings.size_px)

@@ -177,6 +177,19 @@ def test_a_synthetic_set_is_drawn_from_it_under_its_promise(run: Path, tmp_path:
         plan_generate(settings.model_copy(update={"truncation": 0.5}))
 
 
+def test_a_release_that_its_noise_hid_is_told(
+    selecting: Select,
+    discs_as_real: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for least, told in ((-100.0, False), (1e9, True)):
+        monkeypatch.setattr("gan.methods.selection.LEAST_Z", least)
+        run_train_gan(selecting(discs_as_real, tmp_path / str(told)))
+        assert ("the patients have added nothing" in caplog.text) is told
+
+
 def test_sets_of_smaller_images_than_are_drawn_are_named(
     selecting: Select, discs_as_real: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
