@@ -49,11 +49,14 @@ def subgroup_figures(
 
 @dataclass(frozen=True)
 class GroupRow:
-    """What a page shows at once of one group: its figures in the first feature space, if any."""
+    """What a page shows at once of one group: its figures in the first feature space, if any.
+
+    difference: of the recall to that of other patients.
+    """
 
     name: str
     recall: Figure | None
-    less: Figure | None
+    difference: Figure | None
     utility: Figure | None
 
 

@@ -132,10 +132,10 @@ def test_page_has_a_row_for_each_group_and_for_what_is_unknown(copied: Path) -> 
     }
     assert rows["malignant 1"].utility is None
     whole = rows["view CC"]
-    ours, theirs, less = whole.recall.synthetic, whole.recall.real, whole.less.synthetic
+    ours, theirs, less = whole.recall.synthetic, whole.recall.real, whole.difference.synthetic
     assert less.value == pytest.approx(ours.value - theirs.value)
     assert whole.utility.synthetic.value is not None
-    assert rows["age"].less is None
+    assert rows["age"].difference is None
 
 
 def test_a_view_that_is_not_drawn_is_missing_and_is_named(real: Path, tmp_path: Path) -> None:
