@@ -1,6 +1,7 @@
 """Check a data-set folder: every image is read, and every problem is reported at once."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from synthdp.config.card_file import CARD
 from synthdp.config.settings import read_json_as
 from synthdp.data.dataset import open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
-from synthdp.data.description import DatasetInfo
+from synthdp.data.description import DatasetInfo, is_dataset, read_info
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.patients.ids import normalised_id
@@ -52,11 +53,13 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     that of other images always.
 
     Raises:
-        InputError: when there is no such folder.
+        InputError: when there is no such folder, or it has nothing of a data set.
     """
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder; correct the path")
+    if not (is_dataset(root) or os.path.lexists(root / "manifest.csv")):
+        read_info(root)  # says what makes a set; findings would be of a folder that is none
     info, problems = _read_info(root)
     targets = info.targets if info is not None else ()
     table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *targets))
@@ -119,7 +122,8 @@ def _unlisted(root: Path, records: Records, beside_it: Sequence[str]) -> list[st
     that cannot be read, which may hold such files.
     """
     named = {root / record["image"] for record in records.values()}
-    folders, unread = folders_below(root / "images")
+    images = root / "images"
+    folders, unread = folders_below(images) if os.path.lexists(images) else ([], 0)
     count = sum(
         sum(folder / name not in named for name in files)
         + sum((folder / name).is_symlink() for name in subfolders)

@@ -201,6 +201,9 @@ def test_a_missing_manifest_and_folder(make_set: MakeSet, tmp_path: Path) -> Non
     assert found[0] == "manifest.csv, missing; restore it or make the data set again"
     with pytest.raises(InputError, match="there is no such folder"):
         check_dataset(tmp_path / "none")
+    (tmp_path / "photos" / "normal").mkdir(parents=True)  # not imported yet
+    with pytest.raises(InputError, match=r"photos: not a data-set folder.*synthdp data import"):
+        check_dataset(tmp_path / "photos")
     assert main(["data", "check", str(tmp_path / "none")]) == 2
 
 
