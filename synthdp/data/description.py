@@ -117,10 +117,12 @@ def read_info(root: Path) -> DatasetInfo:
         InputError: when there is no data set, or its description is damaged.
     """
     if not is_dataset(root):
+        # os.path.exists, since Path.exists raises for a name that no file system takes
+        wrong = "" if os.path.exists(root) else "there is no such folder, so it is "
         raise InputError(
-            f"{root}: not a data-set folder (no dataset.json); patients' images are made one by "
-            "`synthdp data import`, synthetic ones by `synthdp generate`, phantoms by `synthdp "
-            "data phantoms`"
+            f"{root}: {wrong}not a data-set folder (no dataset.json); patients' images are made "
+            "one by `synthdp data import`, synthetic ones by `synthdp generate`, phantoms by "
+            "`synthdp data phantoms`"
         )
     return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
 

@@ -188,6 +188,7 @@ def test_a_missing_manifest_and_a_folder_that_is_no_set(make_set: MakeSet, tmp_p
     (root / "manifest.csv").unlink()
     assert "missing; restore it" in refusal(root)
     assert "not a data-set folder" in refusal(tmp_path)
+    assert "there is no such folder" in refusal(tmp_path / "absent")
 
 
 def test_a_broken_description(make_set: MakeSet) -> None:
