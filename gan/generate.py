@@ -91,7 +91,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str
     of_pool = ""
     if isinstance(description.shape, BankShape | PhantomBankShape):
         of_pool = (
-            "They are images of the generator's pool, such as phantoms, which were kept as what it "
+            "All are images of the generator's pool, such as phantoms, which were kept as what it "
             "learned of patients asks for, each mirrored by chance. "
         )
     return dataset_card(

@@ -303,7 +303,8 @@ def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
     message = str(detail["msg"]).removeprefix("Value error, ")[:MAX_MESSAGE_CHARS]
     shown = detail.get("input")
     simple = isinstance(shown, str | int | float | bool)
-    return f"{location or 'settings'}: {message}" + (f" (got {quoted(shown)})" if simple else "")
+    where = f"{location}: " if location else ""  # what is wrong of several keys names them itself
+    return f"{where}{message}" + (f" (got {quoted(shown)})" if simple else "")
 
 
 def _level_at(cls: type[BaseModel], parents: Sequence[int | str]) -> type[BaseModel] | None:
