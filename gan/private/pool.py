@@ -60,9 +60,15 @@ def open_pool(
             the pool, as often as each other, where there are none.
 
     Raises:
-        InputError: when a set holds patients or lacks the target or a condition, no candidate has a
-            value, or a class (of a combination of values) has too few candidates or none.
+        InputError: when a set is named twice, holds patients or lacks the target or a condition, no
+            candidate has a value, or a class (of a combination of values) has too few candidates or
+            none.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(
+            "selection.pool: a set is named twice, so that its images could be kept twice; name "
+            "each set once"
+        )
     members, labels = [], list[float]()
     for path in paths:
         dataset = open_dataset(path)

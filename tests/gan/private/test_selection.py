@@ -285,6 +285,7 @@ def test_a_pool_that_cannot_serve_is_refused_before_anything_is_spent(
         ([benign], 1 + len(rows), "candidate.* malignant 1"),
         ([pool], 10_000, "candidates have malignant 0, and 10,000 are to be kept"),
         ([pool, discs_as_real], 8, "holds patients"),
+        ([pool, pool], 8, "a set is named twice"),
     ):
         asked = {"pool": pools, "images": images}
         with pytest.raises(InputError, match=words):
