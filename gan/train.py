@@ -117,7 +117,7 @@ _CARD_WORDS = {
 #: The settings that a selection reads; all others are of networks and their training.
 _OF_A_SELECTION = (
     *("seed", "method", "privacy", "class_prior", "selection", "cohort", "leave_out", "share"),
-    *("conditions", "condition_prior", "size_px"),
+    *("targets", "conditions", "condition_prior", "size_px"),
 )
 
 

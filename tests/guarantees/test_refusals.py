@@ -125,7 +125,7 @@ def white_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_said_of_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A selection says when noise hid the patients: of its release alone, which differs each time."""
+    """A selection says when noise hid the patients: of its release alone, each time another."""
     monkeypatch.setattr("gan.methods.selection.LEAST_Z", -math.inf)
 
 
