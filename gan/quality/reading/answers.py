@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,8 @@ def _read(path: Path, key: Key) -> tuple[Reading | None, list[str]]:
             "that it belongs to"
         ]
     readers = {row["reader"] for row in rows}
-    if len(readers) != 1 or not _READER.fullmatch(next(iter(readers))):
-        return None, ["holds more than one reader, or a name that the page does not give"]
+    if wrong_readers := _reader_problem(readers):
+        return None, [wrong_readers]
     problems += _code_problems([row["code"] for row in rows], key)
     answers: dict[str, Answer] = {}
     wrong_values: list[str] = []
@@ -112,6 +112,21 @@ def _read(path: Path, key: Key) -> tuple[Reading | None, list[str]]:
             answers[row["code"]] = _answer(row)
     problems += _cut(wrong_values)
     return Reading(next(iter(readers)), answers), problems
+
+
+def _reader_problem(readers: Collection[str]) -> str:
+    """What is wrong with the readers' names in one file; empty where nothing is."""
+    if "" in readers:
+        return "names no reader in some rows; give the file that the page saved, which has a name"
+    if len(readers) > 1:
+        return "holds more than one reader; give each reader's own file"
+    (name,) = readers
+    if not _READER.fullmatch(name):
+        return (
+            f"its reader is {quoted(name)}, and the page takes up to 40 letters, digits, spaces "
+            "and _ . - alone; give the file that it saved"
+        )
+    return ""
 
 
 def _code_problems(codes: Sequence[str], key: Key) -> Iterator[str]:
