@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classify.network.apart import LEFT_IN_MEMORY, leave_in_memory
+from classify.network.apart import LEFT_IN_MEMORY, leave_in_memory, weights_of_unwritten
 from synthdp.errors import InputError
 
 #: How far apart two computations of one gradient may come, relatively.
@@ -88,22 +88,27 @@ def refuse_memory(before: list[Tensor], after: list[Tensor]) -> None:
         )
 
 
-def refuse_leftovers(first: list[Tensor], again: Callable[[], list[Tensor]]) -> None:
+def refuse_leftovers(
+    model: nn.Module, first: list[Tensor], again: Callable[[], list[Tensor]]
+) -> None:
     """Refuse kernels whose gradient holds what stood in memory before, as another patient's.
 
     Args:
+        model: the module that is trained.
         first: a patient's gradient, one tensor a parameter.
         again: computes it once more.
 
     Raises:
-        InputError: when it differs after the memory was filled with something else.
+        InputError: when it differs after the memory was filled with something else, or a layer of
+            the module is known for such a kernel (`weights_of_unwritten`).
     """
     one = torch.cat([part.flatten() for part in first])
     for value in LEFT_IN_MEMORY:
         leave_in_memory(value, one.device)
-        other = torch.cat([part.flatten() for part in again()])
+        with weights_of_unwritten(model) as known:
+            other = torch.cat([part.flatten() for part in again()])
         moved = (one.nan_to_num() - other.nan_to_num()).norm() > _SAME * one.nan_to_num().norm()
-        if bool(moved) or not torch.equal(one.isfinite(), other.isfinite()):
+        if known or bool(moved) or not torch.equal(one.isfinite(), other.isfinite()):
             raise InputError(
                 "on this processor the gradient of a patient holds what stood in memory "
                 "before, which may be another patient's; compute in float32 (without "

@@ -323,7 +323,7 @@ class PatientTrainer:
             refuse_changed_values(kept, kept_values(self._model))
             if drawn and not self._compared:
                 refuse_memory(first, self._gradient(loss, drawn[0], number))
-                refuse_leftovers(first, lambda: self._gradient(loss, drawn[0], number))
+                refuse_leftovers(self._model, first, lambda: self._gradient(loss, drawn[0], number))
                 self._compared = True
         return plain if self._plan.mechanism is None else clipped.total
 

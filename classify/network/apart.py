@@ -8,7 +8,8 @@ noise (`refuse_coupled_examples`).
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -102,8 +103,8 @@ def refuse_coupled_examples(
     It is tried as a copy whose weights are stirred, since a layer behind a zero would not show.
     Tried too: that it draws nothing, writes no buffer, gives an image alone what it gives it in a
     batch, and that no gradient holds what stood in memory before. Some kernels read memory that
-    nobody wrote: that of oneDNN 3.11 for depthwise convolutions in bfloat16 does, where a map is
-    one pixel wide, and there other patients' numbers may stand.
+    nobody wrote, where other patients' numbers may stand; one that does is known by its layer
+    (`_reads_unwritten`), since a trial finds such memory now and then alone.
 
     Args:
         module: inputs (B, ...) to outputs (B, ...).
@@ -143,8 +144,73 @@ def refuse_coupled_examples(
             f"{what}: its {changed_one} changes while images go through it, and no noise covers "
             "what it keeps of patients; take a network without it"
         )
+    tried.refuse_unwritten(images[:1], what)
     for n_images in _ALONE_AND_NOT:
         tried.refuse_leftovers(images[:n_images], what)
+
+
+@contextmanager
+def weights_of_unwritten(module: nn.Module) -> Iterator[list[str]]:
+    """Names of weights whose gradients are known to hold memory that nobody wrote.
+
+    Filled while images go through the module; empty where no such layer was called.
+    """
+    known: list[str] = []
+
+    def look(name: str, layer: nn.Module, inputs: object, output: object) -> None:
+        if not isinstance(inputs, Tensor) or not isinstance(output, Tensor):
+            return
+        if _reads_unwritten(layer, inputs, output):
+            known.append(f"{name}.weight".removeprefix("."))
+
+    with _watched(module, look):
+        yield known
+
+
+def _reads_unwritten(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> bool:
+    """Whether the gradient of a layer's weights is known to hold memory that nobody wrote.
+
+    That of a convolution in bfloat16 by oneDNN 3.11 does, where a padded map is narrower than the
+    stride: of some 7,000 kernels, strides, paddings, groups, sides and layouts these, and no other;
+    nor do outputs, or gradients of inputs and biases, nor any in float32 or float16.
+
+    Args:
+        layer: of any kind.
+        inputs: of a forward pass, (B, C, ..., W).
+        outputs: what it gave for them.
+    """
+    if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or isinstance(layer.padding, str):
+        return False  # padding in words goes with a stride of 1, or is none
+    in_bfloat16 = outputs.dtype == torch.bfloat16 and outputs.device.type == "cpu"
+    narrow = inputs.shape[-1] < layer.stride[-1] and layer.padding[-1] > 0
+    # a weight may be made of parameters of its own, as a norm of weights makes it
+    trained = any(one.requires_grad for name, one in layer.named_parameters() if name != "bias")
+    return in_bfloat16 and narrow and trained
+
+
+@contextmanager
+def _watched(
+    module: nn.Module, look: Callable[[str, nn.Module, object, object], None]
+) -> Iterator[None]:
+    """Let `look` see each layer's calls: its name, itself, its first input and its output."""
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        return lambda layer, inputs, output: look(name, layer, next(iter(inputs), None), output)
+
+    hooks = [layer.register_forward_hook(hook(name)) for name, layer in module.named_modules()]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _leftover_words(what: str, weight: str) -> str:
+    return (
+        f"{what}: on this processor the gradient of {weight} holds what stood in memory before, "
+        "which may be another patient's; set backbone.precision: float32, or a larger "
+        "backbone.size_px"
+    )
 
 
 def leave_in_memory(value: float, device: torch.device) -> None:
@@ -194,6 +260,13 @@ class _Tried:
             seen = [name for (name, old), (_, new) in layers if _moved(old, new, rows)]
             raise InputError(f"{words}{f' (seen first after the layer {seen[0]})' if seen else ''}")
 
+    def refuse_unwritten(self, images: Tensor, what: str) -> None:
+        """Refuse a module in which a layer is known to read memory that nobody wrote."""
+        with weights_of_unwritten(self._module) as known:
+            self.outputs(images)
+        if known:
+            raise InputError(_leftover_words(what, known[0]))
+
     def refuse_leftovers(self, images: Tensor, what: str) -> None:
         """Refuse a module whose gradients for the same images depend on what memory held before."""
         weights = {name: one for name, one in self._module.named_parameters() if one.requires_grad}
@@ -207,32 +280,22 @@ class _Tried:
                 )
             for name, old, new in zip(weights, seen, gradients, strict=False):
                 if not torch.equal(old.nan_to_num(), new.nan_to_num()):
-                    raise InputError(
-                        f"{what}: on this processor the gradient of {name} holds what stood in "
-                        "memory before, which may be another patient's; set backbone.precision: "
-                        "float32, or a larger backbone.size_px"
-                    )
+                    raise InputError(_leftover_words(what, name))
             seen = gradients
 
     def _of_layers(self, images: Tensor) -> dict[str, Tensor]:
         """What the innermost layers give for each image, (B, ...), in the order of calls."""
         outputs: dict[str, Tensor] = {}
 
-        def keep(name: str, output: object) -> None:
+        def keep(name: str, layer: nn.Module, _inputs: object, output: object) -> None:
+            if not name or any(True for _ in layer.children()):
+                return
             if isinstance(output, Tensor) and output.ndim and len(output) % len(images) == 0:
                 # windows of an image stand one after another
                 outputs.setdefault(name, output.reshape(len(images), -1).clone())
 
-        hooks = [
-            layer.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
-            for name, layer in self._module.named_modules()
-            if name and not any(True for _ in layer.children())
-        ]
-        try:
+        with _watched(self._module, keep):
             self.outputs(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return outputs
 
 

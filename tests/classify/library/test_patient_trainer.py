@@ -442,6 +442,30 @@ def test_kernels_that_hold_what_memory_held_are_found_before_anything_is_release
     assert torch.equal(trainer._model[0].weight, before)
 
 
+class _NarrowInBfloat16(nn.Module):
+    """A convolution over maps of one pixel, with a stride of 2, beside what goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            inner: Tensor = self.conv(x.mean(dim=(2, 3), keepdim=True))
+        return x + inner.float()
+
+
+def test_a_kernel_that_is_known_to_read_memory_is_refused_whatever_stands_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("classify.library.kept_by_module.leave_in_memory", lambda *_: None)
+    monkeypatch.setattr("classify.library.kept_by_module._SAME", float("inf"))
+    trainer = made(model=small_cnn(_NarrowInBfloat16()))
+    next(trainer)
+    with pytest.raises(InputError, match="holds what stood in memory before"):
+        trainer.step(loss)
+
+
 def test_complex_weights_are_refused() -> None:
     class Phase(nn.Module):
         def __init__(self) -> None:
